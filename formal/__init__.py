@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Formal verification: specifications, checkers and the runner of their SymbiYosys jobs."""

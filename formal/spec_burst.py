@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the burst splitter must do: cover a range of bytes exactly, legally, in order.
+
+The inputs are any spans that keep the rules of a stream, and any `stop`. The output is watched
+from outside, at every transfer; only the induction looks at the unit's registers.
+"""
+
+from __future__ import annotations
+
+from amaranth.asserts import AnySeq, Initial
+from amaranth.hdl import (
+    Assert, Assume, Cover, Elaboratable, Fragment, Module, Mux, ResetSignal, Signal)
+
+from mvxl.burst import BurstSplitter
+from mvxl.config import AXI_BOUNDARY_BYTES, OFFSET_BITS, AdapterConfig
+
+from .inside import register
+from .run import Job
+
+__all__ = ["BurstSpec", "jobs"]
+
+
+class BurstSpec(Elaboratable):
+    """The contract of `BurstSplitter`, as a wrapper around one.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+    unit : BurstSplitter
+        The unit to be proved; by default a new one of `config`.
+    invariants : bool
+        Also assert what an induction needs to know of the unit's registers. Without, only the
+        contract is checked, which suffices for a bounded proof.
+    """
+
+    def __init__(self, config: AdapterConfig, unit: BurstSplitter | None = None, *,
+                 invariants: bool = True) -> None:
+        self._config = config
+        self._invariants = invariants
+        self._unit = BurstSplitter(config) if unit is None else unit
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, unit = self._config, self._unit
+        beat_bytes, block_bytes = config.data_bytes, config.block_bytes
+        inner = Fragment.get(unit, platform)
+        m.submodules.unit = inner
+        spans, bursts = unit.spans, unit.bursts
+        burst = bursts.payload
+
+        # Any span: `count` bytes from `address`, inside the address space.
+        address = AnySeq(config.address_bits)
+        count = AnySeq(OFFSET_BITS)
+        pending = Signal()
+        before = Signal.like(spans.payload)
+        m.d.sync += [pending.eq(spans.valid & ~spans.ready), before.eq(spans.payload)]
+        m.d.comb += [
+            Assume(ResetSignal() == Initial()),
+            spans.valid.eq(AnySeq(1)),
+            spans.payload.partition.eq(AnySeq(config.partition_bits)),
+            spans.payload.address.eq(address),
+            spans.payload.last.eq(address % block_bytes + count - 1),
+            bursts.ready.eq(AnySeq(1)),
+            unit.stop.eq(AnySeq(config.partitions)),
+            Assume(count > 0),
+            Assume(address + count <= 1 << config.address_bits),
+            Assume(~pending | (spans.valid & (spans.payload == before))),
+        ]
+
+        # A burst is loaded a cycle after its span was seen: the span and `stop` in that cycle.
+        load = ~bursts.valid | bursts.ready
+        loaded = Signal()
+        consumed = Signal()
+        stopped = Signal()
+        span = Signal.like(spans.payload)
+        bytes_count = Signal(OFFSET_BITS)
+        m.d.sync += loaded.eq(spans.valid & load)
+        with m.If(load):
+            m.d.sync += [
+                consumed.eq(spans.ready),
+                stopped.eq(unit.stop.bit_select(spans.payload.partition, 1)),
+                span.eq(spans.payload),
+                bytes_count.eq(count),
+            ]
+
+        # What went out of the present span so far.
+        integer_bits = config.address_bits + 2
+        is_open = Signal()
+        pieces = Signal(OFFSET_BITS + 1)
+        expected = Signal(integer_bits)     # number of the next beat
+        beat = Signal(integer_bits)
+        end = Signal(integer_bits)          # the burst's last beat
+        first_byte = Signal(integer_bits)
+        last_byte = Signal(integer_bits)
+        m.d.comb += [
+            beat.eq(burst.address // beat_bytes),
+            end.eq(beat + burst.len),
+            first_byte.eq(span.address),
+            last_byte.eq(span.address + bytes_count - 1),
+        ]
+        with m.If(bursts.valid & bursts.ready):
+            m.d.sync += [
+                is_open.eq(~burst.last),
+                pieces.eq(Mux(burst.last, 0, pieces + 1)),
+                expected.eq(end + 1),
+            ]
+
+        with m.If(bursts.valid):
+            m.d.comb += [
+                Assert(burst.partition == span.partition, "the partition is the span's"),
+                Assert(burst.first == ~is_open, "first marks the span's first burst"),
+                Assert(burst.void == stopped, "void if and only if the partition is stopped"),
+                Assert(~burst.void | burst.last, "nothing follows a void burst of a span"),
+                Assert(burst.last == consumed, "a span is taken with its last burst"),
+            ]
+        with m.If(bursts.valid & ~burst.void):
+            m.d.comb += [
+                Assert(burst.address % beat_bytes == 0, "the address is aligned to the beat"),
+                Assert(~burst.first | (beat == first_byte // beat_bytes),
+                       "the first burst starts with the first byte's beat"),
+                Assert(burst.first | (beat == expected), "no gap, no overlap, in order"),
+                Assert(end <= last_byte // beat_bytes, "no beat behind the last byte's"),
+                Assert(burst.last == (end == last_byte // beat_bytes),
+                       "last marks the burst of the last byte"),
+                Assert(burst.last | ((end + 1) % config.burst_beats == 0),
+                       "never shorter than needed"),
+                Assert(burst.len < config.burst_beats, "never longer than burst_beats"),
+                Assert(beat * beat_bytes // AXI_BOUNDARY_BYTES
+                       == (end * beat_bytes + beat_bytes - 1) // AXI_BOUNDARY_BYTES,
+                       "never crosses 4 KiB"),
+                Assert(beat * beat_bytes // block_bytes == end * beat_bytes // block_bytes,
+                       "never crosses a block"),
+                Assert(burst.first_lane == first_byte % beat_bytes, "lane of the first byte"),
+                Assert(burst.last_lane == last_byte % beat_bytes, "lane of the last byte"),
+                Assert(~burst.last | (pieces == last_byte // block_bytes
+                                      - first_byte // block_bytes),
+                       "as many bursts as blocks"),
+            ]
+        with m.If(loaded):
+            m.d.comb += Assert(bursts.valid, "a burst in every cycle, whatever ready does")
+        held = Signal()
+        held_payload = Signal.like(burst)
+        m.d.sync += [held.eq(bursts.valid & ~bursts.ready), held_payload.eq(burst)]
+        with m.If(held):
+            m.d.comb += [
+                Assert(bursts.valid, "valid stays until ready"),
+                Assert(burst == held_payload, "payload is stable until ready"),
+            ]
+        with m.Else():
+            m.d.comb += Assert(~bursts.valid | loaded, "no burst without a span")
+
+        # For the induction: the unit's registers are where the outside says that they are.
+        mid_span = bursts.valid & ~burst.last
+        if self._invariants:
+            index = register(inner, "index")
+            m.d.comb += [
+                Assert(register(inner, "first") == (index == 0)),
+                Assert(index == Mux(mid_span, pieces + 1, 0)),
+                Assert(is_open == (pieces != 0)),
+                Assert(~is_open | bursts.valid),
+                Assert(~mid_span | (pending & (before == span))),
+            ]
+            with m.If(bursts.valid):
+                m.d.comb += [
+                    Assert(bytes_count > 0),
+                    Assert(last_byte < 1 << config.address_bits),
+                    Assert(span.last == first_byte % block_bytes + bytes_count - 1),
+                ]
+            with m.If(is_open):
+                m.d.comb += [
+                    Assert(expected
+                           == (first_byte // block_bytes + pieces) * config.burst_beats),
+                    Assert(expected <= last_byte // beat_bytes),
+                ]
+
+        taken = bursts.valid & bursts.ready & ~burst.void
+        single = taken & burst.first & burst.last
+        ends_at_boundary = (last_byte + 1) % AXI_BOUNDARY_BYTES == 0
+        after_void = Signal()
+        with m.If(bursts.valid & bursts.ready):
+            m.d.sync += after_void.eq(burst.void & ~burst.first)
+        m.d.comb += [
+            Cover(single & (burst.len == 0) & (bytes_count == 1), "one byte"),
+            Cover(single & (burst.len == config.burst_beats - 1) & ends_at_boundary,
+                  "a longest burst that ends exactly on 4 KiB"),
+            Cover(taken & burst.last & (pieces == 2), "three bursts"),
+            Cover(taken & burst.last & ~burst.first & (burst.len == 0) & (burst.last_lane == 0),
+                  "one byte behind the edge"),
+            Cover(taken & (last_byte == (1 << config.address_bits) - 1) & burst.last,
+                  "up to the end of the address space"),
+            Cover(bursts.valid & bursts.ready & burst.void & ~burst.first, "abandoned midway"),
+            Cover(taken & burst.first & after_void, "a span begins behind an abandoned one"),
+        ]
+        return m
+
+
+def jobs() -> list[Job]:
+    """Every named configuration, and the widest and narrowest beats and bursts, at full width.
+
+    The invariants are inductive in one step; the second one joins the induction, which leaves out
+    the first cycle, to the base case.
+    """
+    configs = {name: AdapterConfig.named(name) for name in ("tiny", "default", "large")}
+    configs["widest"] = AdapterConfig(data_bits=512, address_bits=64, burst_beats=64)
+    configs["longest"] = AdapterConfig(data_bits=32, burst_beats=256,
+                                       data_queue_beats=1024)
+    configs["shortest"] = AdapterConfig(data_bits=32, burst_beats=2)
+    found = []
+    for name, config in configs.items():
+        def spec(config: AdapterConfig = config) -> BurstSpec:
+            return BurstSpec(config)
+        found += [
+            Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=27),
+            Job(name=f"burst-{name}-cover", spec=spec, mode="cover", depth=7, min_asserts=7),
+        ]
+    return found

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The burst splitter: a range of bytes becomes AXI bursts."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import OFFSET_BITS, AdapterConfig
+from .messages import BurstRequest, Span
+
+__all__ = ["BurstSplitter"]
+
+
+class BurstSplitter(wiring.Component):
+    """Splits spans into bursts on aligned blocks of `config.burst_beats`, one burst a cycle.
+
+    The bursts of a span cover exactly the beats that hold its bytes, in order. None crosses a
+    block, and so none crosses 4 KiB (AXI4, section A3.4.1), because a block's size divides it.
+    Splitting on blocks needs a counter where splitting by length needs wide compares.
+
+    A span whose partition is stopped is abandoned: one `void` burst, which is the span's last,
+    stands for the rest.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    spans : In(stream.Signature(Span))
+        Count ≥ 1; the range does not wrap around the address space.
+    bursts : Out(stream.Signature(BurstRequest))
+        One cycle behind the span.
+    stop : In(config.partitions)
+        Bit p: abandon the spans of partition p.
+    """
+
+    spans: stream.Interface
+    bursts: stream.Interface
+    stop: Signal
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        super().__init__({
+            "spans": In(stream.Signature(Span(config))),
+            "bursts": Out(stream.Signature(BurstRequest(config))),
+            "stop": In(config.partitions),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        lane, block = config.size_log2, config.block_log2
+        span = self.spans.payload
+        burst = self.bursts.payload
+
+        index = Signal(OFFSET_BITS + 1 - block)     # blocks of the span that are through
+        first = Signal(init=1)                      # index = 0
+        last = Signal()
+        void = Signal()
+        start_beat = Signal(block - lane)
+        end_beat = Signal(block - lane)
+        load = Signal()
+        m.d.comb += [
+            last.eq(index == span.last[block:]),
+            void.eq(self.stop.bit_select(span.partition, 1)),
+            start_beat.eq(Mux(first, span.address[lane:block], 0)),
+            end_beat.eq(Mux(last, span.last[lane:block], ~0)),
+            load.eq(~self.bursts.valid | self.bursts.ready),
+            self.spans.ready.eq(load & (last | void)),
+        ]
+        with m.If(load):
+            m.d.sync += [
+                self.bursts.valid.eq(self.spans.valid),
+                burst.partition.eq(span.partition),
+                burst.address.eq(Cat(Const(0, lane), start_beat, span.address[block:] + index)),
+                burst.len.eq(end_beat - start_beat),
+                burst.first_lane.eq(span.address[:lane]),
+                burst.last_lane.eq(span.last[:lane]),
+                burst.other_lane.eq(span.other_lane),
+                burst.first.eq(first),
+                burst.last.eq(last | void),
+                burst.void.eq(void),
+            ]
+            with m.If(self.spans.valid):
+                with m.If(last | void):
+                    m.d.sync += [index.eq(0), first.eq(1)]
+                with m.Else():
+                    m.d.sync += [index.eq(index + 1), first.eq(0)]
+        return m

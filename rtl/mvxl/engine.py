@@ -1,0 +1,511 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The move: read side → data queue → write side, each with bursts of its own.
+
+Both sides handle the granted messages in the order in which they were granted, and each uses one
+AXI ID, so that data and responses come in this order, too.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi import AXI4Signature, Burst
+from .burst import BurstSplitter
+from .config import AdapterConfig
+from .messages import BurstRequest, Span, WriteEnd
+from .stream import Queue, SkidBuffer
+
+__all__ = ["Engine", "ReadSide", "WriteSide"]
+
+
+class Row(data.StructLayout):
+    """A beat in the data queue, rotated to the destination's lanes.
+
+    `bad`: it, or an earlier beat of its message, came with an error response (or was not read).
+    `end`: the message has no further row.
+    """
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__({"data": config.data_bits, "bad": 1, "end": 1})
+
+
+class ReadBeat(data.StructLayout):
+    """A beat from the bus."""
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__({"data": config.data_bits, "error": 1, "last": 1})
+
+
+class WriteBeat(data.StructLayout):
+    """A beat to the bus."""
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__({"data": config.data_bits, "strb": config.data_bytes, "last": 1})
+
+
+class Track(data.StructLayout):
+    """A read burst whose beats are due: how far they are rotated, and whose they are.
+
+    `last`: it is its message's last one. `void`: no beat will come for it.
+    """
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__({
+            "partition": config.partition_bits,
+            "address": config.address_bits,
+            "rotate": config.size_log2,
+            "last": 1,
+            "void": 1,
+        })
+
+
+def rotated(word: Value, lanes: Value) -> Value:
+    """`word` with byte lane i in lane i + `lanes`, modulo its width: a logarithmic shifter."""
+    for bit in range(len(lanes)):
+        word = Mux(lanes[bit], word.rotate_left(8 << bit), word)
+    return word
+
+
+def fault_signature(config: AdapterConfig) -> data.StructLayout:
+    """Where the bus reported an error: `partition`, `address` (bytes); `en` for one cycle."""
+    return data.StructLayout(
+        {"en": 1, "partition": config.partition_bits, "address": config.address_bits})
+
+
+class ReadSide(wiring.Component):
+    """Spans → AR, R → rows, in order.
+
+    A burst is issued only if the data queue has room for all its beats, so RREADY falls only for
+    the cycle in which an abandoned span's row is put between.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    spans : In(stream.Signature(Span))
+    stop : In(config.partitions)
+        Bit p: abandon spans of partition p.
+    requests : Out(stream.Signature(BurstRequest))
+        For AR.
+    beats : In(stream.Signature(ReadBeat))
+        From R.
+    rows : Out(stream.Signature(Row, always_ready=True))
+    taken : In(1)
+        A row has left the data queue.
+    fault : Out(struct {en, partition, address})
+        A beat came with an error, the first of its message.
+    """
+
+    spans: stream.Interface
+    requests: stream.Interface
+    beats: stream.Interface
+    rows: stream.Interface
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        super().__init__({
+            "spans": In(stream.Signature(Span(config))),
+            "stop": In(config.partitions),
+            "requests": Out(stream.Signature(BurstRequest(config))),
+            "beats": In(stream.Signature(ReadBeat(config))),
+            "rows": Out(stream.Signature(Row(config), always_ready=True)),
+            "taken": In(1),
+            "fault": Out(fault_signature(config)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.splitter = splitter = BurstSplitter(config)
+        m.submodules.tracks = tracks = Queue(Track(config), depth=config.reads_in_flight)
+        track = tracks.o.payload
+        burst = splitter.bursts.payload
+
+        # A burst is split off only when it may be issued: `bursts` counts those between the
+        # splitter and RLAST, `beats` those that have been asked for and are not yet taken out of
+        # the data queue. One burst may be in the splitter's output, uncounted in `beats`.
+        bursts = Signal(range(config.reads_in_flight + 1))
+        beats = Signal(range(config.data_queue_beats + 1))
+        roomy = Signal(init=1)
+        may_split = Signal()
+        split = Signal()
+        issued = Signal()
+        m.d.comb += [
+            splitter.stop.eq(self.stop),
+            splitter.spans.payload.eq(self.spans.payload),
+            may_split.eq(roomy & (bursts != config.reads_in_flight)),
+            splitter.spans.valid.eq(self.spans.valid & may_split),
+            self.spans.ready.eq(splitter.spans.ready & may_split),
+            split.eq(splitter.spans.valid & (~splitter.bursts.valid | splitter.bursts.ready)),
+            issued.eq(splitter.bursts.valid & splitter.bursts.ready),
+        ]
+        m.d.sync += [
+            bursts.eq(bursts + split - (tracks.o.valid & tracks.o.ready)),
+            beats.eq(beats + Mux(issued, Mux(burst.void, 1, burst.len + 1), 0) - self.taken),
+            # Late by one cycle, in which one more burst may have gone out.
+            roomy.eq(beats <= config.data_queue_beats - 3 * config.burst_beats),
+        ]
+
+        m.d.comb += [
+            self.requests.payload.eq(burst),
+            self.requests.valid.eq(splitter.bursts.valid & ~burst.void),
+            splitter.bursts.ready.eq(self.requests.ready | burst.void),
+            tracks.i.valid.eq(issued),
+            tracks.i.payload.partition.eq(burst.partition),
+            tracks.i.payload.address.eq(burst.address),
+            tracks.i.payload.rotate.eq(burst.other_lane - burst.first_lane),
+            tracks.i.payload.last.eq(burst.last),
+            tracks.i.payload.void.eq(burst.void),
+        ]
+
+        beat = self.beats.payload
+        row = self.rows.payload
+        bad_before = Signal()
+        offset = Signal(8)      # beats of the burst that came
+        real = Signal()
+        m.d.comb += [
+            self.beats.ready.eq(tracks.o.valid & ~track.void),
+            real.eq(self.beats.valid & self.beats.ready),
+            tracks.o.ready.eq(Mux(track.void, 1, self.beats.valid & beat.last)),
+            self.rows.valid.eq(tracks.o.valid & (track.void | self.beats.valid)),
+            row.data.eq(rotated(beat.data, track.rotate)),
+            row.bad.eq(track.void | bad_before | beat.error),
+            row.end.eq(track.void | (track.last & beat.last)),
+            self.fault.en.eq(real & beat.error & ~bad_before),
+            self.fault.partition.eq(track.partition),
+            # No carry: a burst stays inside its block.
+            self.fault.address.eq(track.address + (offset << config.size_log2)),
+        ]
+        with m.If(self.rows.valid):
+            m.d.sync += bad_before.eq(row.bad & ~row.end)
+        with m.If(real):
+            m.d.sync += offset.eq(Mux(beat.last, 0, offset + 1))
+        return m
+
+
+class WriteSide(wiring.Component):
+    """Spans and rows → AW and W, in order; one beat a cycle while rows are there.
+
+    Each beat joins two neighbouring rows: lanes from `rotate` on come from the newer one. If the
+    destination's lane is below the source's, the message's first row is fetched ahead.
+
+    Strobes are 0 for bytes of bad rows. A burst that would begin with a bad row is not started,
+    and none behind it; the rest of the message's rows is drained.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    spans : In(stream.Signature(Span))
+    stop : In(config.partitions)
+        Bit p: abandon spans of partition p.
+    rows : In(stream.Signature(Row))
+    requests : Out(stream.Signature(BurstRequest))
+        For AW, with the first beat of the burst.
+    beats : Out(stream.Signature(WriteBeat))
+        For W.
+    responded : In(1)
+        A write response has come.
+    ends : Out(stream.Signature(WriteEnd))
+    spoilt : Out(config.partitions)
+        Bit p: a burst of partition p was not started, for want of good data.
+    """
+
+    spans: stream.Interface
+    rows: stream.Interface
+    requests: stream.Interface
+    beats: stream.Interface
+    ends: stream.Interface
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        super().__init__({
+            "spans": In(stream.Signature(Span(config))),
+            "stop": In(config.partitions),
+            "rows": In(stream.Signature(Row(config))),
+            "requests": Out(stream.Signature(BurstRequest(config))),
+            "beats": Out(stream.Signature(WriteBeat(config))),
+            "responded": In(1),
+            "ends": Out(stream.Signature(WriteEnd(config))),
+            "spoilt": Out(config.partitions),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.splitter = splitter = BurstSplitter(config)
+        wiring.connect(m, wiring.flipped(self.spans), splitter.spans)
+        m.d.comb += splitter.stop.eq(self.stop)
+        burst = splitter.bursts.payload
+        row = self.rows.payload
+
+        in_flight = Signal(range(config.writes_in_flight + 1))
+        m.d.sync += in_flight.eq(
+            in_flight + (self.requests.valid & self.requests.ready) - self.responded)
+
+        # The message that is being written.
+        older = Signal(config.data_bits)
+        older_good = Signal()
+        ended = Signal()        # its last row has been taken
+        primed = Signal()       # a row was fetched ahead
+        spoilt = Signal()       # one of its rows was bad
+        started = Signal()      # its current burst is on the bus
+        beat_index = Signal(8)
+        wide = Signal()         # its first row must be fetched ahead
+        m.d.comb += wide.eq(burst.first_lane < burst.other_lane)
+
+        newer_good = Signal()
+        bad_now = Signal()
+        ready = Signal()        # what a beat needs is there
+        last_beat = Signal()
+        m.d.comb += [
+            newer_good.eq(~ended & ~row.bad),
+            bad_now.eq(spoilt | (~ended & row.bad)),
+            last_beat.eq(beat_index == burst.len),
+            ready.eq((ended | self.rows.valid) & self.beats.ready & self.ends.ready),
+        ]
+
+        def take_row() -> None:
+            m.d.comb += self.rows.ready.eq(1)
+            m.d.sync += [
+                older.eq(row.data),
+                older_good.eq(~row.bad),
+                ended.eq(row.end),
+                spoilt.eq(spoilt | row.bad),
+            ]
+
+        def finish_message() -> None:
+            m.d.sync += [ended.eq(0), primed.eq(0), spoilt.eq(0), older_good.eq(0)]
+
+        beat = self.beats.payload
+        rotate = Signal(config.size_log2)
+        m.d.comb += rotate.eq(burst.first_lane - burst.other_lane)
+        # Lanes from the older row, before the first byte, and behind the last one.
+        from_older = Signal(config.data_bytes)
+        before = Signal(config.data_bytes)
+        behind = Signal(config.data_bytes)
+        all_lanes = (1 << config.data_bytes) - 1
+        m.d.comb += [
+            from_older.eq(~(Const(all_lanes) << rotate)),
+            before.eq(Mux(burst.first & (beat_index == 0),
+                          ~(Const(all_lanes) << burst.first_lane), 0)),
+            behind.eq(Mux(burst.last & last_beat, Const(all_lanes - 1) << burst.last_lane, 0)),
+            beat.strb.eq(~before & ~behind
+                         & Mux(older_good, ~0, ~from_older) & Mux(newer_good, ~0, from_older)),
+        ]
+        for i in range(config.data_bytes):
+            lane = slice(8 * i, 8 * i + 8)
+            m.d.comb += beat.data[lane].eq(Mux(from_older[i], older[lane], row.data[lane]))
+        m.d.comb += [
+            beat.last.eq(last_beat),
+            self.requests.payload.eq(burst),
+            self.ends.payload.address.eq(burst.address),
+        ]
+
+        with m.FSM():
+            with m.State("WRITE"):
+                with m.If(splitter.bursts.valid & (burst.void | (
+                        ~started & bad_now & (ended | self.rows.valid)))):
+                    m.d.comb += self.spoilt.eq(~burst.void << burst.partition)
+                    m.next = "SKIP"
+                with m.Elif(splitter.bursts.valid & wide & ~primed):
+                    with m.If(self.rows.valid):
+                        take_row()
+                        m.d.sync += primed.eq(1)
+                with m.Elif(splitter.bursts.valid & ready & (
+                        started | (self.requests.ready & (in_flight != config.writes_in_flight)))):
+                    m.d.comb += [
+                        self.requests.valid.eq(~started),
+                        self.beats.valid.eq(1),
+                    ]
+                    m.d.sync += [started.eq(1), beat_index.eq(beat_index + 1)]
+                    with m.If(~ended):
+                        take_row()
+                    with m.Else():
+                        m.d.sync += older_good.eq(0)
+                    with m.If(last_beat):
+                        m.d.comb += [
+                            splitter.bursts.ready.eq(1),
+                            self.ends.valid.eq(1),
+                            self.ends.payload.responds.eq(1),
+                            self.ends.payload.last.eq(burst.last),
+                            self.ends.payload.read_error.eq(bad_now),
+                        ]
+                        m.d.sync += [started.eq(0), beat_index.eq(0)]
+                        with m.If(burst.last):
+                            finish_message()
+            with m.State("SKIP"):
+                m.d.comb += splitter.bursts.ready.eq(1)
+                with m.If(splitter.bursts.valid & burst.last):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(~ended):
+                    with m.If(self.rows.valid):
+                        take_row()
+                with m.Else():
+                    m.d.comb += [
+                        self.ends.valid.eq(1),
+                        self.ends.payload.last.eq(1),
+                        self.ends.payload.read_error.eq(spoilt),
+                    ]
+                    with m.If(self.ends.ready):
+                        finish_message()
+                        m.next = "WRITE"
+        return m
+
+
+class Engine(wiring.Component):
+    """Moves granted messages.
+
+    A partition with an error is stopped: from then on no burst of it is started, on the read side
+    after a read error, on both after a write error, until nothing of it is in flight. On the write
+    side a read error takes effect where its data would have been written, so that earlier
+    messages are not touched.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    reads, writes : In(stream.Signature(Span, always_ready=True))
+        Source and destination of each granted message; at most `messages_in_flight` are under way.
+    crowded : Out(1)
+        Not more than three further reads are taken.
+    bus : Out(AXI4Signature)
+    ends : Out(stream.Signature(WriteEnd))
+    responses : Out(stream.Signature(1))
+        Write responses; 1: an error.
+    write_error : In(config.partitions)
+        Bit p: partition p's write was answered with an error; it is stopped.
+    idle : In(config.partitions)
+        Bit p: nothing of partition p is in flight.
+    read_fault : Out(struct {en, partition, address})
+        Where the first read error of a partition that was not stopped came from.
+    """
+
+    reads: stream.Interface
+    writes: stream.Interface
+    ends: stream.Interface
+    responses: stream.Interface
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        super().__init__({
+            "reads": In(stream.Signature(Span(config), always_ready=True)),
+            "writes": In(stream.Signature(Span(config), always_ready=True)),
+            "crowded": Out(1),
+            "bus": Out(AXI4Signature(
+                address_bits=config.address_bits, data_bits=config.data_bits,
+                user_bits=config.user_bits)),
+            "ends": Out(stream.Signature(WriteEnd(config))),
+            "responses": Out(stream.Signature(1)),
+            "write_error": In(config.partitions),
+            "idle": In(config.partitions),
+            "read_fault": Out(fault_signature(config)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        bus = self.bus
+
+        # Read side.
+        m.submodules.read_spans = read_spans = Queue(
+            Span(config), depth=16, bypass=True, margin=4)
+        m.submodules.read_side = read_side = ReadSide(config)
+        m.submodules.read_beats = read_beats = SkidBuffer(ReadBeat(config))
+        m.d.comb += [
+            read_spans.i.valid.eq(self.reads.valid),
+            read_spans.i.payload.eq(self.reads.payload),
+            self.crowded.eq(~read_spans.roomy),
+            bus.arvalid.eq(read_side.requests.valid),
+            read_side.requests.ready.eq(bus.arready),
+            bus.araddr.eq(read_side.requests.payload.address),
+            bus.arlen.eq(read_side.requests.payload.len),
+            bus.aruser.eq(read_side.requests.payload.partition),
+            read_beats.i.valid.eq(bus.rvalid),
+            bus.rready.eq(read_beats.i.ready),
+            read_beats.i.payload.data.eq(bus.rdata),
+            read_beats.i.payload.error.eq(bus.rresp[1]),
+            read_beats.i.payload.last.eq(bus.rlast),
+        ]
+        wiring.connect(m, read_spans.o, read_side.spans)
+        wiring.connect(m, read_beats.o, read_side.beats)
+
+        # Data queue.
+        m.submodules.rows = rows = Queue(
+            Row(config), depth=config.data_queue_beats, block=True)
+        m.d.comb += [
+            rows.i.valid.eq(read_side.rows.valid),
+            rows.i.payload.eq(read_side.rows.payload),
+            read_side.taken.eq(rows.o.valid & rows.o.ready),
+        ]
+
+        # Write side.
+        m.submodules.write_spans = write_spans = Queue(
+            Span(config), depth=config.messages_in_flight)
+        m.submodules.write_side = write_side = WriteSide(config)
+        m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
+        m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))
+        m.submodules.write_ends = write_ends = Queue(
+            WriteEnd(config), depth=config.writes_in_flight)
+        m.submodules.write_responses = write_responses = SkidBuffer(1)
+        wiring.connect(m, write_spans.o, write_side.spans)
+        wiring.connect(m, rows.o, write_side.rows)
+        wiring.connect(m, write_side.requests, write_requests.i)
+        wiring.connect(m, write_side.beats, write_beats.i)
+        wiring.connect(m, write_side.ends, write_ends.i)
+        wiring.connect(m, write_ends.o, wiring.flipped(self.ends))
+        wiring.connect(m, write_responses.o, wiring.flipped(self.responses))
+        m.d.comb += [
+            write_spans.i.valid.eq(self.writes.valid),
+            write_spans.i.payload.eq(self.writes.payload),
+            bus.awvalid.eq(write_requests.o.valid),
+            write_requests.o.ready.eq(bus.awready),
+            bus.awaddr.eq(write_requests.o.payload.address),
+            bus.awlen.eq(write_requests.o.payload.len),
+            bus.awuser.eq(write_requests.o.payload.partition),
+            bus.wvalid.eq(write_beats.o.valid),
+            write_beats.o.ready.eq(bus.wready),
+            bus.wdata.eq(write_beats.o.payload.data),
+            bus.wstrb.eq(write_beats.o.payload.strb),
+            bus.wlast.eq(write_beats.o.payload.last),
+            write_responses.i.valid.eq(bus.bvalid),
+            bus.bready.eq(write_responses.i.ready),
+            write_responses.i.payload.eq(bus.bresp[1]),
+            write_side.responded.eq(bus.bvalid & bus.bready),
+        ]
+
+        # The same for every burst.
+        for channel in ("aw", "ar"):
+            m.d.comb += [
+                getattr(bus, f"{channel}size").eq(config.size_log2),
+                getattr(bus, f"{channel}burst").eq(Burst.INCR),
+                getattr(bus, f"{channel}cache").eq(config.cache),
+                getattr(bus, f"{channel}prot").eq(config.prot),
+            ]
+
+        # Stopped partitions.
+        read_stop = Signal(config.partitions)
+        write_stop = Signal(config.partitions)
+        faulty = Signal(config.partitions)
+        m.d.comb += [
+            read_side.stop.eq(read_stop),
+            write_side.stop.eq(write_stop),
+            faulty.eq(read_side.fault.en << read_side.fault.partition),
+            self.read_fault.eq(read_side.fault),
+            self.read_fault.en.eq(read_side.fault.en & ~read_stop.bit_select(
+                read_side.fault.partition, 1)),
+        ]
+        m.d.sync += [
+            read_stop.eq((read_stop | faulty | self.write_error) & ~self.idle),
+            write_stop.eq((write_stop | write_side.spoilt | self.write_error) & ~self.idle),
+        ]
+        return m

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the partitions are told: COMPLETED, and the event queues with their reserved slots."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .config import OFFSET_BITS, AdapterConfig
+from .memory import ScrubbedMemory
+from .messages import ID_BITS, TAG_BITS, Completion, EventKind, Status
+
+__all__ = ["COMPLETED_BITS", "Event", "EventUnit"]
+
+#: Bits of COMPLETED.
+COMPLETED_BITS = 32
+
+
+class Event(data.StructLayout):
+    """An event: the four registers EVENT_INFO, EVENT_ID, EVENT_OFFSET, EVENT_COUNT."""
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__({
+            "kind": EventKind,
+            "status": Status,
+            "tag": TAG_BITS,
+            "peer": config.partition_bits,
+            "id": ID_BITS,
+            "offset": OFFSET_BITS,
+            "count": OFFSET_BITS,
+        })
+
+
+class EventUnit(wiring.Component):
+    """Counts completions and queues events, one queue a partition.
+
+    No event can be lost: a command starts only with a slot for its own completion, and a message
+    that notifies only with one of the receiver's slots for this sender.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    ready : Out(1)
+    completions : In(stream.Signature(Completion))
+        COMPLETED counts in the cycle after one shows, its events follow; taken every 2 or 3
+        cycles.
+    started : In(struct {en, partition})
+        A command was accepted: it takes a slot of its partition.
+    event_room : Out(config.partitions)
+        Bit p: two more commands of partition p may start.
+    quota_receiver, quota_sender : In(config.partition_bits)
+    quota_room : Out(1)
+        A notification of this sender at this receiver has room; combinational.
+    reserve : In(1)
+        The pair of the cycle before takes that room.
+    room_freed : Out(1)
+        Some pair has room again.
+    pop : In(struct {en, partition})
+        Drops the oldest event of a partition, if there is one. At most every second cycle.
+    compare : In(struct {en, partition, value})
+        Writes COMPLETED_COMPARE. At most every second cycle.
+    waiting : Out(range(event_slots + 1)).array(config.partitions)
+        Events in each queue.
+    reached : Out(config.partitions)
+        Bit p: COMPLETED has reached COMPLETED_COMPARE.
+    partition : In(config.partition_bits)
+        Whose state is read:
+    event : Out(Event)
+        Its oldest event, 0 if there is none; two cycles after `partition`.
+    completed : Out(32)
+        Its COMPLETED; combinational.
+    """
+
+    completions: stream.Interface
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        bits = config.partition_bits
+        super().__init__({
+            "ready": Out(1),
+            "completions": In(stream.Signature(Completion(config))),
+            "started": In(data.StructLayout({"en": 1, "partition": bits})),
+            "event_room": Out(config.partitions),
+            "quota_receiver": In(bits),
+            "quota_sender": In(bits),
+            "quota_room": Out(1),
+            "reserve": In(1),
+            "room_freed": Out(1),
+            "pop": In(data.StructLayout({"en": 1, "partition": bits})),
+            "compare": In(data.StructLayout(
+                {"en": 1, "partition": bits, "value": COMPLETED_BITS})),
+            "waiting": Out(range(config.event_slots + 1)).array(config.partitions),
+            "reached": Out(config.partitions),
+            "partition": In(bits),
+            "event": Out(Event(config)),
+            "completed": Out(COMPLETED_BITS),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        everyone = range(config.partitions)
+        slots = config.event_slots
+        slot_bits = slots.bit_length() - 1
+        own_slots = config.messages_in_flight + 2
+        done = self.completions.payload
+        waiting = Array(self.waiting)
+
+        # COMPLETED and its compare value. A write of the latter and a completion do not go
+        # through in one cycle, so that neither sees half of the other.
+        m.submodules.counts = counts = ScrubbedMemory(
+            COMPLETED_BITS, depth=config.partitions, reads=3)
+        m.submodules.compares = compares = ScrubbedMemory(
+            COMPLETED_BITS, depth=config.partitions)
+        next_count = Signal(COMPLETED_BITS)
+        counting = Signal()
+        distance = Signal(COMPLETED_BITS)
+        m.d.comb += [
+            counts.read_row[0].eq(done.partition),
+            counts.read_row[1].eq(self.compare.partition),
+            counts.read_row[2].eq(self.partition),
+            self.completed.eq(counts.read_data[2]),
+            compares.read_row[0].eq(done.partition),
+            next_count.eq(counts.read_data[0] + 1),
+            counts.write_en.eq(counting),
+            counts.write_row.eq(done.partition),
+            counts.write_data.eq(next_count),
+            compares.write_en.eq(self.compare.en),
+            compares.write_row.eq(self.compare.partition),
+            compares.write_data.eq(self.compare.value),
+            distance.eq(Mux(self.compare.en, counts.read_data[1] - self.compare.value,
+                            next_count - compares.read_data[0])),
+        ]
+        for p in everyone:
+            with m.If(Mux(self.compare.en, self.compare.partition == p,
+                          counting & (done.partition == p))):
+                m.d.sync += self.reached[p].eq(~distance[-1])
+
+        # The queues: one memory, and what a pop has to know in a second one.
+        m.submodules.events = events = Memory(
+            shape=Event(config), depth=config.partitions * slots, init=[],
+            attrs={"ram_style": "block"})
+        m.submodules.origins = origins = Memory(
+            shape=data.StructLayout({"own": 1, "peer": config.partition_bits}),
+            depth=config.partitions * slots, init=[], attrs={"ram_style": "block"})
+        heads = Array(Signal(slot_bits, name=f"head_{p}") for p in everyone)
+        tails = Array(Signal(slot_bits, name=f"tail_{p}") for p in everyone)
+        push = Signal()
+        own = Signal()
+        target = Signal(config.partition_bits)
+        event = Signal(Event(config))
+        write = events.write_port()
+        write_origin = origins.write_port()
+        m.d.comb += [
+            target.eq(Mux(own, done.partition, done.receiver)),
+            event.kind.eq(Mux(own, EventKind.COMPLETION, EventKind.NOTIFICATION)),
+            event.status.eq(done.status),
+            event.tag.eq(done.tag),
+            event.id.eq(done.dst_id),
+            event.count.eq(done.count),
+            write.en.eq(push),
+            write.addr.eq(Cat(tails[target], target)),
+            write.data.eq(event),
+            write_origin.en.eq(push),
+            write_origin.addr.eq(write.addr),
+            write_origin.data.own.eq(own),
+            write_origin.data.peer.eq(done.partition),
+        ]
+        # A sender learns whose entry it was, and where its bytes are, only if they are there.
+        with m.If(~own):
+            m.d.comb += [event.peer.eq(done.partition), event.offset.eq(done.offset)]
+        with m.Elif(done.status == Status.OK):
+            m.d.comb += [event.peer.eq(done.receiver), event.offset.eq(done.offset)]
+
+        popping = Signal()
+        read_origin = origins.read_port()
+        m.d.comb += [
+            popping.eq(self.pop.en & (waiting[self.pop.partition] != 0)),
+            read_origin.addr.eq(Cat(heads[self.pop.partition], self.pop.partition)),
+        ]
+        with m.If(push):
+            m.d.sync += tails[target].eq(tails[target] + 1)
+        with m.If(popping):
+            m.d.sync += heads[self.pop.partition].eq(heads[self.pop.partition] + 1)
+        for p in everyone:
+            m.d.sync += self.waiting[p].eq(
+                self.waiting[p] + (push & (target == p))
+                - (popping & (self.pop.partition == p)))
+
+        # The oldest event, for reading.
+        read = events.read_port()
+        there = Signal()
+        m.d.comb += read.addr.eq(Cat(heads[self.partition], self.partition))
+        m.d.sync += [
+            there.eq(waiting[self.partition] != 0),
+            self.event.eq(Mux(there, read.data, 0)),
+        ]
+
+        # A popped event gives its slot back, two cycles later.
+        popped = Signal()
+        popped_by = Signal(config.partition_bits)
+        freeing = Signal()
+        freeing_by = Signal(config.partition_bits)
+        freeing_own = Signal()
+        freeing_peer = Signal(config.partition_bits)
+        m.d.sync += [
+            popped.eq(popping),
+            popped_by.eq(self.pop.partition),
+            freeing.eq(popped),
+            freeing_by.eq(popped_by),
+            freeing_own.eq(read_origin.data.own),
+            freeing_peer.eq(read_origin.data.peer),
+        ]
+
+        # Slots for own completions.
+        unused = Signal()       # a command ends without an event
+        for p in everyone:
+            used = Signal(range(own_slots + 1), name=f"used_{p}")
+            m.d.comb += self.event_room[p].eq(used <= own_slots - 2)
+            m.d.sync += used.eq(
+                used + (self.started.en & (self.started.partition == p))
+                - (unused & (done.partition == p))
+                - (freeing & freeing_own & (freeing_by == p)))
+
+        # Quotas of notifications, per receiver and sender: what was reserved and what was given
+        # back are counted apart, so that each memory has one writer.
+        quota_bits = config.notification_slots.bit_length()
+        pairs = 1 << (2 * config.partition_bits)
+        m.submodules.reserved = reserved = ScrubbedMemory(quota_bits, depth=pairs)
+        m.submodules.returned = returned = ScrubbedMemory(quota_bits, depth=pairs, reads=2)
+        pair = Signal(range(pairs))
+        pair_before = Signal(range(pairs))
+        reserved_before = Signal(quota_bits)
+        returning = Signal()    # a failed message gives its notification's room back
+        giver = Signal(range(pairs))
+        m.d.comb += [
+            pair.eq(Cat(self.quota_sender, self.quota_receiver)),
+            reserved.read_row[0].eq(pair),
+            returned.read_row[0].eq(pair),
+            self.quota_room.eq((reserved.read_data[0] - returned.read_data[0])[:quota_bits]
+                               != config.notification_slots),
+            reserved.write_en.eq(self.reserve),
+            reserved.write_row.eq(pair_before),
+            reserved.write_data.eq(reserved_before + 1),
+            giver.eq(Mux(freeing, Cat(freeing_peer, freeing_by),
+                         Cat(done.partition, done.receiver))),
+            returned.read_row[1].eq(giver),
+            returned.write_en.eq((freeing & ~freeing_own) | returning),
+            returned.write_row.eq(giver),
+            returned.write_data.eq(returned.read_data[1] + 1),
+            self.room_freed.eq(returned.write_en),
+        ]
+        m.d.sync += [pair_before.eq(pair), reserved_before.eq(reserved.read_data[0])]
+
+        m.d.comb += self.ready.eq(counts.ready & compares.ready & reserved.ready & returned.ready)
+
+        tells_receiver = Signal()
+        m.d.comb += tells_receiver.eq(done.notify & done.moved)
+        with m.FSM():
+            with m.State("COUNT"):
+                with m.If(self.completions.valid & ~self.compare.en):
+                    m.d.comb += counting.eq(1)
+                    m.next = "SENDER"
+            with m.State("SENDER"):
+                m.d.comb += [
+                    own.eq(1),
+                    push.eq(done.event | (done.status != Status.OK)),
+                    unused.eq(~push),
+                ]
+                with m.If(tells_receiver):
+                    m.next = "RECEIVER"
+                with m.Else():
+                    m.d.comb += self.completions.ready.eq(1)
+                    m.next = "COUNT"
+            with m.State("RECEIVER"):
+                with m.If(done.status == Status.OK):
+                    m.d.comb += [push.eq(1), self.completions.ready.eq(1)]
+                    m.next = "COUNT"
+                with m.Elif(~freeing):
+                    m.d.comb += [returning.eq(1), self.completions.ready.eq(1)]
+                    m.next = "COUNT"
+        return m

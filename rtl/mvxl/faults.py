@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manager's fault log: one record per partition; the first fault wins, lost ones are counted."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import AdapterConfig
+from .engine import fault_signature
+from .memory import ScrubbedMemory
+from .messages import Status
+
+__all__ = ["LOST_BITS", "FaultLog"]
+
+#: Bits of the count of lost faults, which stays at its largest value.
+LOST_BITS = 16
+
+
+class FaultLog(wiring.Component):
+    """Records bus errors for the manager; partitions are never told of addresses.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    ready : Out(1)
+    read_fault : In(struct {en, partition, address})
+        A beat came with an error. It becomes a record when its command fails.
+    fault : In(struct {en, partition, status, write, address})
+        A command failed. The address counts for writes; for reads it is that of `read_fault`.
+    clear : In(config.partitions)
+        Bit p: drop partition p's record.
+    valid : Out(config.partitions)
+        Bit p: partition p has a record.
+    partition : In(config.partition_bits)
+        Whose record is read, combinational:
+    write, status, lost, address : Out
+        Direction (1: write), status, faults since, bus address (bytes) of the beat (reads) or
+        burst (writes).
+    """
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        super().__init__({
+            "ready": Out(1),
+            "read_fault": In(fault_signature(config)),
+            "fault": In(data.StructLayout({
+                "en": 1, "partition": config.partition_bits, "status": Status, "write": 1,
+                "address": config.address_bits})),
+            "clear": In(config.partitions),
+            "valid": Out(config.partitions),
+            "partition": In(config.partition_bits),
+            "write": Out(1),
+            "status": Out(Status),
+            "lost": Out(LOST_BITS),
+            "address": Out(config.address_bits),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        record = data.StructLayout({"write": 1, "status": Status, "lost": LOST_BITS})
+        m.submodules.records = records = ScrubbedMemory(record, depth=config.partitions, reads=2)
+        m.submodules.addresses = addresses = ScrubbedMemory(
+            config.address_bits, depth=config.partitions)
+        m.submodules.pending = pending = ScrubbedMemory(
+            config.address_bits, depth=config.partitions)
+
+        known = Signal()
+        old = Signal(record)
+        new = Signal(record)
+        m.d.comb += [
+            self.ready.eq(records.ready & addresses.ready & pending.ready),
+            pending.write_en.eq(self.read_fault.en),
+            pending.write_row.eq(self.read_fault.partition),
+            pending.write_data.eq(self.read_fault.address),
+            pending.read_row[0].eq(self.fault.partition),
+            known.eq(self.valid.bit_select(self.fault.partition, 1)),
+            records.read_row[0].eq(self.fault.partition),
+            old.eq(records.read_data[0]),
+            records.write_en.eq(self.fault.en),
+            records.write_row.eq(self.fault.partition),
+            records.write_data.eq(new),
+            addresses.write_en.eq(self.fault.en & ~known),
+            addresses.write_row.eq(self.fault.partition),
+            addresses.write_data.eq(
+                Mux(self.fault.write, self.fault.address, pending.read_data[0])),
+        ]
+        with m.If(known):
+            m.d.comb += [new.eq(old), new.lost.eq(Mux(old.lost.all(), old.lost, old.lost + 1))]
+        with m.Else():
+            m.d.comb += [new.write.eq(self.fault.write), new.status.eq(self.fault.status)]
+        m.d.sync += self.valid.eq(
+            (self.valid & ~self.clear) | (self.fault.en << self.fault.partition))
+
+        shown = Signal(record)
+        m.d.comb += [
+            records.read_row[1].eq(self.partition),
+            addresses.read_row[0].eq(self.partition),
+            shown.eq(records.read_data[1]),
+            self.write.eq(shown.write),
+            self.status.eq(shown.status),
+            self.lost.eq(shown.lost),
+            self.address.eq(addresses.read_data[0]),
+        ]
+        return m

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command queues, one a partition, and the order in which their heads are decided."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .config import AdapterConfig
+from .front import Circumstances
+from .memory import ScrubbedMemory
+from .messages import ID_BITS, Command, Request, Status, Verdict
+
+__all__ = ["WAIT_BITS", "WEIGHT_BITS", "CommandQueues"]
+
+#: Bits of WAIT_LIMIT and of the clock that it is measured with (cycles).
+WAIT_BITS = 32
+
+#: Bits of a partition's weight.
+WEIGHT_BITS = 4
+
+
+class CommandQueues(wiring.Component):
+    """Queues commands and issues the heads of the queues, in turn, as requests.
+
+    A partition has its turn for weight + 1 requests. A request that is returned goes back to the
+    head of its queue and its partition sleeps until something happens that may help it; the next
+    command of the partition, which may have been fetched already, is dropped from the way and
+    fetched again. So a waiting partition holds nothing, and costs the others nothing.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    ready : Out(1)
+    push : In(struct {en, partition, command})
+        Queues a command; it is lost if the queue is full.
+    full : Out(config.partitions)
+        Bit p: a command of partition p would be lost.
+    requests : Out(stream.Signature(Request))
+        One cycle after a push if everything is idle.
+    verdicts : In(stream.Signature(Verdict, always_ready=True))
+        Of the current request, in the cycle in which it is taken.
+    looking : In(1)
+        Two cycles before the verdict: WAIT_LIMIT is compared.
+    circumstances : Out(Circumstances)
+        Of the current request's partition.
+    completed : In(struct {en, partition, failed})
+        An accepted command has ended; if it failed, its partition is halted.
+    wake_freed, wake_changed : In(struct {en, id})
+        The destination with this ID was freed, or changed.
+    wake_all, nudge : In(1), In(config.partitions)
+        Something else that may help a waiting head was done: to any, or to those partitions.
+    cancel, resume : In(config.partitions)
+        Bit p: CANCEL, RESUME of partition p.
+    settings : In(struct {partition, control_en, enabled, weight, limit_en, limit})
+        Writes of the manager.
+    event_room : In(config.partitions)
+        Bit p: two more commands of partition p may start without running out of event slots.
+    crowded : In(1)
+        No request may be issued, because a queue behind is nearly full.
+    room : Out(range(command_queue_depth + 1)).array(config.partitions)
+        Free slots of each queue.
+    idle : Out(config.partitions)
+        Bit p: nothing of partition p is accepted and not completed.
+    empty, halted, waiting : Out(config.partitions)
+        Bit p: nothing is queued; the partition is halted; its head waits, as it asked to.
+    """
+
+    requests: stream.Interface
+    verdicts: stream.Interface
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        partition = config.partition_bits
+        per_partition = config.partitions
+        super().__init__({
+            "ready": Out(1),
+            "push": In(data.StructLayout(
+                {"en": 1, "partition": partition, "command": Command(config)})),
+            "full": Out(per_partition),
+            "requests": Out(stream.Signature(Request(config))),
+            "verdicts": In(stream.Signature(Verdict(config), always_ready=True)),
+            "looking": In(1),
+            "circumstances": Out(Circumstances()),
+            "completed": In(data.StructLayout({"en": 1, "partition": partition, "failed": 1})),
+            "wake_freed": In(data.StructLayout({"en": 1, "id": config.id_bits})),
+            "wake_changed": In(data.StructLayout({"en": 1, "id": config.id_bits})),
+            "wake_all": In(1),
+            "nudge": In(per_partition),
+            "cancel": In(per_partition),
+            "resume": In(per_partition),
+            "settings": In(data.StructLayout({
+                "partition": partition, "control_en": 1, "enabled": 1, "weight": WEIGHT_BITS,
+                "limit_en": 1, "limit": WAIT_BITS})),
+            "event_room": In(per_partition),
+            "crowded": In(1),
+            "room": Out(range(config.command_queue_depth + 1)).array(per_partition),
+            "idle": Out(per_partition),
+            "empty": Out(per_partition),
+            "halted": Out(per_partition),
+            "waiting": Out(per_partition),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        everyone = range(config.partitions)
+        depth = config.command_queue_depth
+        index_bits = depth.bit_length() - 1
+
+        # A queue's pointers: commands before `done` have been accepted, those before `issued`
+        # are on the way to their decision, those before `pushed` are queued.
+        pushed = Array(Signal(index_bits + 1, name=f"pushed_{p}") for p in everyone)
+        issued = Array(Signal(index_bits + 1, name=f"issued_{p}") for p in everyone)
+        done = Array(Signal(index_bits + 1, name=f"done_{p}") for p in everyone)
+        for p in everyone:
+            m.d.comb += [
+                self.room[p].eq(depth - (pushed[p] - done[p])[:index_bits + 1]),
+                self.full[p].eq((pushed[p] ^ done[p]) == depth),
+                self.empty[p].eq(pushed[p] == done[p]),
+            ]
+
+        m.submodules.memory = memory = Memory(
+            shape=Command(config), depth=config.partitions * depth, init=[],
+            attrs={"ram_style": "block"})
+        write = memory.write_port()
+        read = memory.read_port()
+        accepted_push = Signal()
+        m.d.comb += [
+            accepted_push.eq(self.push.en & ~self.full.bit_select(self.push.partition, 1)),
+            write.en.eq(accepted_push),
+            write.addr.eq(Cat(pushed[self.push.partition][:index_bits], self.push.partition)),
+            write.data.eq(self.push.command),
+        ]
+        with m.If(accepted_push):
+            m.d.sync += pushed[self.push.partition].eq(pushed[self.push.partition] + 1)
+
+        # What is known of each partition's head.
+        asleep = Signal(config.partitions)
+        blocked = Signal(config.partitions)      # until its destination is free
+        cancelled = Signal(config.partitions)
+        resuming = Signal(config.partitions)
+        wait_id = Array(Signal(config.id_bits, name=f"wait_id_{p}") for p in everyone)
+        waits_on = Array(Signal(Status, name=f"waits_on_{p}") for p in everyone)
+        mark = Array(Signal(index_bits + 1, name=f"mark_{p}") for p in everyone)
+        in_flight = Array(
+            Signal(config.message_count_bits, name=f"in_flight_{p}") for p in everyone)
+
+        # The current request, and the command that is fetched behind it.
+        current = self.requests.payload
+        current_dst = Signal(config.id_bits)
+        fetched = Signal()
+        fetched_partition = Signal(config.partition_bits)
+        verdict = self.verdicts.payload
+        accepted = Signal()
+        returned = Signal()
+        advance = Signal()      # the current request's place is free for the next one
+        dropped = Signal()      # what is fetched is behind a command that returns
+        m.d.comb += [
+            current_dst.eq(current.command.dst_id),
+            accepted.eq(self.verdicts.valid & verdict.accepted),
+            returned.eq(self.verdicts.valid & ~verdict.accepted),
+            advance.eq(~self.requests.valid | self.requests.ready),
+            dropped.eq(returned & fetched & (fetched_partition == current.partition)),
+        ]
+
+        # The turn. All that are on the way are within messages_in_flight, so that no queue
+        # behind can overflow.
+        outstanding = Signal(range(config.messages_in_flight + 1))
+        issuing = Signal()
+        m.d.sync += outstanding.eq(
+            outstanding + issuing - self.completed.en - returned - dropped)
+        may_issue = Signal()
+        m.d.comb += may_issue.eq(
+            self.ready & ~self.crowded & (outstanding != config.messages_in_flight)
+            & (~fetched | advance))
+
+        nonempty = Signal(config.partitions)
+        barred = Signal(config.partitions)
+        runnable = Signal(config.partitions)
+        for p in everyone:
+            m.d.comb += [
+                nonempty[p].eq(pushed[p] != issued[p]),
+                # Commands behind RESUME's mark are not to be aborted.
+                barred[p].eq(resuming[p] & (issued[p] == mark[p])),
+                runnable[p].eq(self.event_room[p] & ~barred[p]
+                               & ~(self.verdicts.valid & (current.partition == p))),
+            ]
+        first = Signal(config.partition_bits)       # who is looked at first
+        left = Signal(WEIGHT_BITS)                  # requests left of its turn
+        weights = Array(Signal(WEIGHT_BITS, name=f"weight_{p}") for p in everyone)
+        eligible = Signal(config.partitions)
+        m.d.comb += eligible.eq(nonempty & runnable & ~asleep)
+        chosen = Signal(config.partition_bits)
+        in_turn = Signal(config.partitions)         # those from `first` on
+        m.d.comb += in_turn.eq(eligible & (Const((1 << config.partitions) - 1) << first))
+        for candidates in (eligible, in_turn):
+            for p in reversed(everyone):
+                with m.If(candidates[p]):
+                    m.d.comb += chosen.eq(p)
+        fetch = Signal()
+        m.d.comb += [
+            fetch.eq(may_issue & eligible.any()),
+            read.en.eq(fetch),
+            read.addr.eq(Cat(issued[chosen][:index_bits], chosen)),
+        ]
+
+        # A command that finds everything idle becomes the request at once.
+        shortcut = Signal()
+        m.d.comb += shortcut.eq(
+            accepted_push & may_issue & ~eligible.any() & ~fetched & advance
+            & (runnable & ~nonempty).bit_select(self.push.partition, 1))
+        issuer = Signal(config.partition_bits)
+        m.d.comb += [
+            issuing.eq(fetch | shortcut),
+            issuer.eq(Mux(shortcut, self.push.partition, chosen)),
+        ]
+        with m.If(issuing):
+            m.d.sync += issued[issuer].eq(issued[issuer] + 1)
+            turn_left = Signal(WEIGHT_BITS)
+            m.d.comb += turn_left.eq(
+                Mux((issuer == first) & (left != 0), left - 1, weights[issuer]))
+            m.d.sync += left.eq(turn_left)
+            with m.If(turn_left == 0):
+                m.d.sync += first.eq(Mux(issuer == config.partitions - 1, 0, issuer + 1))
+                m.d.sync += left.eq(0)
+            with m.Else():
+                m.d.sync += first.eq(issuer)
+
+        with m.If(advance):
+            m.d.sync += [
+                self.requests.valid.eq((fetched & ~dropped) | shortcut),
+                fetched.eq(0),
+            ]
+            with m.If(fetched):
+                m.d.sync += [
+                    current.partition.eq(fetched_partition),
+                    current.command.eq(read.data),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    current.partition.eq(self.push.partition),
+                    current.command.eq(self.push.command),
+                ]
+        with m.If(fetch):
+            m.d.sync += [fetched.eq(1), fetched_partition.eq(chosen)]
+
+        # Waking. An event that comes while a request is being decided on older facts counts, too.
+        decided_change = Signal()
+        decided_id = Signal(config.id_bits)
+        m.d.comb += [
+            # Who was blocked and is no more may have held up others who wait for the same.
+            decided_change.eq(self.wake_changed.en | (
+                self.verdicts.valid & blocked.bit_select(current.partition, 1)
+                & ~(returned & verdict.blocked))),
+            decided_id.eq(Mux(self.wake_changed.en, self.wake_changed.id, current_dst)),
+        ]
+        drained = Signal(config.partitions)
+        overdue = Signal(config.partitions)
+
+        def woken(p: Value | int, dst: Value) -> Value:
+            def of(vector: Value) -> Value:
+                return vector[p] if isinstance(p, int) else vector.bit_select(p, 1)
+            return (self.wake_all | of(self.nudge) | of(self.cancel) | of(drained) | of(overdue)
+                    | (self.wake_freed.en & (self.wake_freed.id == dst))
+                    | (decided_change & (decided_id == dst)))
+
+        woken_meanwhile = Signal()
+        woken_now = Signal()
+        m.d.comb += woken_now.eq(
+            self.wake_all | (self.nudge | self.cancel | drained).bit_select(current.partition, 1)
+            | (self.wake_freed.en & (self.wake_freed.id == current_dst)))
+        with m.If(advance):
+            m.d.sync += woken_meanwhile.eq(0)
+        with m.Elif(woken_now):
+            m.d.sync += woken_meanwhile.eq(1)
+        for p in everyone:
+            with m.If(woken(p, wait_id[p])):
+                m.d.sync += asleep[p].eq(0)
+
+        # Verdicts.
+        with m.If(self.cancel.any()):
+            m.d.sync += cancelled.eq(cancelled | (self.cancel & self.waiting))
+        for p in everyone:
+            mine = Signal(name=f"verdict_{p}")
+            m.d.comb += mine.eq(self.verdicts.valid & (current.partition == p))
+            with m.If(mine & verdict.accepted):
+                m.d.sync += [
+                    done[p].eq(done[p] + 1),
+                    blocked[p].eq(0),
+                    self.waiting[p].eq(0),
+                    cancelled[p].eq(0),
+                    asleep[p].eq(0),
+                ]
+            with m.Elif(mine):
+                m.d.sync += [
+                    issued[p].eq(done[p]),
+                    asleep[p].eq(~(woken_meanwhile | woken_now)),
+                    wait_id[p].eq(current_dst),
+                    blocked[p].eq(verdict.blocked),
+                ]
+                with m.If(verdict.waits):
+                    m.d.sync += [self.waiting[p].eq(1), waits_on[p].eq(verdict.status)]
+
+            # In flight, halted, resumed.
+            ended = Signal(name=f"ended_{p}")
+            m.d.comb += [
+                ended.eq(self.completed.en & (self.completed.partition == p)),
+                drained[p].eq(ended & (in_flight[p] == 1)),
+                self.idle[p].eq(in_flight[p] == 0),
+            ]
+            m.d.sync += in_flight[p].eq(in_flight[p] + (mine & verdict.accepted) - ended)
+            with m.If(ended & self.completed.failed):
+                m.d.sync += self.halted[p].eq(1)
+            with m.If(self.resume[p] & self.halted[p] & ~resuming[p]):
+                m.d.sync += [resuming[p].eq(1), mark[p].eq(pushed[p])]
+            with m.Elif(resuming[p] & (done[p] == mark[p]) & self.idle[p]):
+                m.d.sync += [resuming[p].eq(0), self.halted[p].eq(0)]
+
+        # Who was served less recently: older[i][j] for i < j says that it was i.
+        older = {(i, j): Signal(name=f"older_{i}_{j}") for i in everyone for j in everyone if i < j}
+        for (i, j), i_is_older in older.items():
+            with m.If(accepted & (current.partition == i)):
+                m.d.sync += i_is_older.eq(0)
+            with m.If(accepted & (current.partition == j)):
+                m.d.sync += i_is_older.eq(1)
+
+        # WAIT_LIMIT: in two of the steps of a decision the current partition's time is compared,
+        # otherwise those of the sleeping ones, in turn.
+        m.submodules.limits = limits = ScrubbedMemory(WAIT_BITS, depth=config.partitions)
+        m.submodules.starts = starts = ScrubbedMemory(WAIT_BITS, depth=config.partitions)
+        now = Signal(WAIT_BITS)
+        scanned = Signal(config.partition_bits)
+        compared = Signal(config.partition_bits)
+        looked = Signal()
+        start = Signal(WAIT_BITS)
+        limit = Signal(WAIT_BITS)
+        over = Signal()
+        m.d.comb += [
+            self.ready.eq(limits.ready & starts.ready),
+            limits.write_en.eq(self.settings.limit_en),
+            limits.write_row.eq(self.settings.partition),
+            limits.write_data.eq(self.settings.limit),
+            compared.eq(Mux(self.looking, current.partition, scanned)),
+            limits.read_row[0].eq(compared),
+            starts.read_row[0].eq(compared),
+            starts.write_en.eq(looked & ~self.waiting.bit_select(current.partition, 1)),
+            starts.write_row.eq(current.partition),
+            starts.write_data.eq(now),
+            over.eq((limit != 0) & ((now - start)[:WAIT_BITS] >= limit)),
+        ]
+        subject = Signal(config.partition_bits)
+        m.d.sync += [
+            now.eq(now + 1),
+            scanned.eq(Mux(scanned == config.partitions - 1, 0, scanned + 1)),
+            looked.eq(self.looking),
+            start.eq(starts.read_data[0]),
+            limit.eq(limits.read_data[0]),
+            subject.eq(compared),
+        ]
+        for p in everyone:
+            m.d.comb += overdue[p].eq(over & self.waiting[p] & (subject == p) & ~looked)
+
+        # Settings.
+        enabled = Signal(config.partitions)
+        with m.If(self.settings.control_en):
+            m.d.sync += [
+                enabled.bit_select(self.settings.partition, 1).eq(self.settings.enabled),
+                weights[self.settings.partition].eq(self.settings.weight),
+            ]
+
+        # The circumstances of the current request.
+        at = self.circumstances
+        waits_too = Signal(config.partitions)
+        goes_first = Signal(config.partitions)
+        for q in everyone:
+            served_before = Array(
+                0 if p == q else older[q, p] if q < p else ~older[p, q] for p in everyone)
+            m.d.comb += [
+                waits_too[q].eq(blocked[q] & (wait_id[q] == current_dst)
+                                & (current.partition != q)),
+                goes_first[q].eq(waits_too[q] & self.event_room[q]
+                                 & served_before[current.partition]),
+            ]
+        waiting_now = Signal()
+        m.d.comb += [
+            waiting_now.eq(self.waiting.bit_select(current.partition, 1)),
+            at.enabled.eq(enabled.bit_select(current.partition, 1)),
+            at.halted.eq(self.halted.bit_select(current.partition, 1)),
+            at.idle.eq(self.idle.bit_select(current.partition, 1)),
+            at.cancelled.eq(cancelled.bit_select(current.partition, 1)),
+            at.expired.eq(over & waiting_now),
+            at.waits_on.eq(waits_on[current.partition]),
+            at.contended.eq(waits_too.any()),
+            at.overtaken.eq(goes_first.any()),
+        ]
+        return m

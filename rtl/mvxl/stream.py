@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small stream parts: a skid buffer and a queue, both with registered valid, ready and payload."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Queue", "SkidBuffer"]
+
+
+class SkidBuffer(wiring.Component):
+    """Two entries between streams, so that no path goes through: one payload a cycle, 1 cycle.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of the payload.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape))
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, shape: ShapeLike) -> None:
+        self._shape = shape
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spare = Signal(self._shape)
+        spare_valid = Signal()
+
+        m.d.comb += self.i.ready.eq(~spare_valid)
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += self.o.valid.eq(spare_valid | self.i.valid)
+            m.d.sync += spare_valid.eq(0)
+            with m.If(spare_valid):
+                m.d.sync += self.o.payload.eq(spare)
+            with m.Else():
+                m.d.sync += self.o.payload.eq(self.i.payload)
+        with m.Elif(self.i.valid & self.i.ready):
+            m.d.sync += spare.eq(self.i.payload)
+            m.d.sync += spare_valid.eq(1)
+        return m
+
+
+class Queue(wiring.Component):
+    """A FIFO in a memory, with a registered output: one payload in and one out per cycle.
+
+    An entry shows at the output 2 cycles after it went in (3 with `block`; 1 with `bypass`, if
+    the queue was empty).
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of the payload.
+    depth : int
+        Entries in the memory, a power of two from 2; the output register holds one more.
+    block : bool
+        Block RAM instead of LUT RAM; one more cycle.
+    bypass : bool
+        An entry that finds the queue empty goes to the output register at once.
+    margin : int
+        How many further entries `roomy` speaks of, 1 to `depth`.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape))
+    roomy : Out(1)
+        At least `margin` more entries would be taken, whatever happens at `o`. Registered.
+
+    Raises
+    ------
+    ValueError
+        The depth is not a power of two from 2, the margin is out of range, or a block RAM is to be
+        bypassed.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    roomy: Signal
+
+    def __init__(self, shape: ShapeLike, *, depth: int, block: bool = False,
+                 bypass: bool = False, margin: int = 1) -> None:
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"depth must be a power of two from 2, not {depth!r}")
+        if block and bypass:
+            raise ValueError("a queue in block RAM can't be bypassed")
+        if not 1 <= margin <= depth:
+            raise ValueError(f"margin must be between 1 and {depth}, not {margin!r}")
+        self._shape = shape
+        self._depth = depth
+        self._block = block
+        self._bypass = bypass
+        self._margin = margin
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+            "roomy": Out(1, init=1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        style = "block" if self._block else "distributed"
+        m.submodules.memory = memory = Memory(
+            shape=self._shape, depth=self._depth, init=[], attrs={"ram_style": style})
+        write = memory.write_port()
+        read = memory.read_port(domain="sync" if self._block else "comb")
+
+        level = Signal(range(self._depth + 1))
+        full = Signal()
+        nonempty = Signal()
+        push = Signal()
+        pop = Signal()
+        passing = Signal()
+        drained = Signal()      # the output register takes a payload in this cycle
+        m.d.comb += [
+            self.i.ready.eq(~full),
+            drained.eq(~self.o.valid | self.o.ready),
+            push.eq(self.i.valid & ~full & ~passing),
+            write.en.eq(push),
+            write.data.eq(self.i.payload),
+        ]
+        with m.If(push):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(pop):
+            m.d.sync += read.addr.eq(read.addr + 1)
+
+        # Occupancy is late by a cycle and in flops, so that neither side waits for the other.
+        with m.If(push & ~pop):
+            m.d.sync += [
+                level.eq(level + 1),
+                nonempty.eq(1),
+                full.eq(level == self._depth - 1),
+                self.roomy.eq(level < self._depth - self._margin),
+            ]
+        with m.Elif(pop & ~push):
+            m.d.sync += [
+                level.eq(level - 1),
+                nonempty.eq(level != 1),
+                full.eq(0),
+                self.roomy.eq(level <= self._depth - self._margin + 1),
+            ]
+
+        if self._block:
+            fetched = Signal()  # the memory's output register holds an entry
+            m.d.comb += pop.eq(nonempty & (~fetched | drained))
+            m.d.comb += read.en.eq(pop)
+            with m.If(pop):
+                m.d.sync += fetched.eq(1)
+            with m.Elif(drained):
+                m.d.sync += fetched.eq(0)
+            with m.If(drained):
+                m.d.sync += self.o.valid.eq(fetched)
+                m.d.sync += self.o.payload.eq(read.data)
+        else:
+            m.d.comb += pop.eq(nonempty & drained)
+            if self._bypass:
+                m.d.comb += passing.eq(self.i.valid & ~nonempty & drained)
+            with m.If(drained):
+                m.d.sync += self.o.valid.eq(nonempty | passing)
+                m.d.sync += self.o.payload.eq(read.data)
+                if self._bypass:
+                    with m.If(~nonempty):
+                        m.d.sync += self.o.payload.eq(self.i.payload)
+        return m

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The translation table: network ID → owner, base, length, rights, senders."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import AdapterConfig
+from .memory import LUT_ROWS, ScrubbedMemory
+from .messages import Entry
+
+__all__ = ["TranslationTable", "lookup_cycles"]
+
+
+def lookup_cycles(config: AdapterConfig) -> int:
+    """Cycles from an ID to the flops that hold its row: 1 with LUT RAM, 2 with block RAM."""
+    return 2 if config.entries > LUT_ROWS else 1
+
+
+class TranslationTable(wiring.Component):
+    """Rows of the table, with one port for decisions and one that only tells the owner.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    ready : Out(1)
+        After reset no entry is valid; this rises when that is so.
+    id : In(config.id_bits)
+        Row to look up, in every cycle.
+    entry : Out(Entry)
+        The row, registered, `lookup_cycles` later.
+    query_id : In(config.id_bits)
+    query_owner : Out(config.partition_bits)
+    query_valid : Out(1)
+        Owner and validity of the row, registered, `lookup_cycles` later.
+    write_en : In(1)
+    write_id : In(config.id_bits)
+    write_entry : In(Entry)
+        Replaces a whole row in one cycle; lookups see it from the next cycle on.
+    """
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        super().__init__({
+            "ready": Out(1),
+            "id": In(config.id_bits),
+            "entry": Out(Entry(config)),
+            "query_id": In(config.id_bits),
+            "query_owner": Out(config.partition_bits),
+            "query_valid": Out(1),
+            "write_en": In(1),
+            "write_id": In(config.id_bits),
+            "write_entry": In(Entry(config)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        block = config.entries > LUT_ROWS
+        m.submodules.rows = rows = ScrubbedMemory(
+            Entry(config), depth=config.entries, block=block)
+        # The owners a second time: a second port to whole rows would double them all.
+        m.submodules.owners = owners = ScrubbedMemory(
+            config.partition_bits + 1, depth=config.entries, block=block)
+        for memory in (rows, owners):
+            m.d.comb += [
+                memory.write_en.eq(self.write_en),
+                memory.write_row.eq(self.write_id),
+            ]
+        written = Signal(Entry(config))
+        m.d.comb += [
+            written.eq(self.write_entry),
+            rows.write_data.eq(written),
+            owners.write_data.eq((written.owner << 1) | written.valid),
+            rows.read_row[0].eq(self.id),
+            owners.read_row[0].eq(self.query_id),
+            self.ready.eq(rows.ready & owners.ready),
+        ]
+        m.d.sync += [
+            self.entry.eq(rows.read_data[0]),
+            self.query_valid.eq(owners.read_data[0][0]),
+            self.query_owner.eq(owners.read_data[0][1:]),
+        ]
+        return m

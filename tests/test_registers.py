@@ -1,0 +1,785 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The register map against the contract, and the bank against a model in plain Python."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.hdl import ClockDomain, Module, Value
+from amaranth.sim import Simulator
+
+from mvxl import registers
+from mvxl.config import CONFIGS, AdapterConfig
+from mvxl.messages import EventKind, Op, Status
+from mvxl.registers import RegisterBank, RegisterMapError, compile_map, export_docs, register_map
+
+SLVERR = 2
+PRIVILEGED = 0b001
+NONSECURE = 0b010
+
+#: The contract: offset, access ("constant", "value" from hardware, "clear": value, told when
+#: written, "stored", "action") and fields as name → (msb, lsb).
+IRQ_FIELDS = {"event": (0, 0), "completed": (1, 1)}
+MANAGER_IRQ_FIELDS = {"fault": (0, 0), "commit": (1, 1)}
+COMMON = {
+    "version": (0x00, "constant", {"minor": (7, 0), "major": (15, 8), "magic": (31, 16)}),
+    "config": (0x04, "value", {
+        "partition": (4, 0), "partitions_minus_1": (9, 5), "entries_log2": (14, 10),
+        "data_bytes_log2": (17, 15), "queue_log2": (21, 18), "in_flight_log2": (25, 22)}),
+}
+PARTITION = COMMON | {
+    "status": (0x08, "clear", {
+        "ready": (0, 0), "idle": (1, 1), "halted": (2, 2), "waiting": (3, 3), "rejected": (4, 4),
+        "room": (15, 8), "events": (31, 16)}),
+    "completed": (0x0C, "value", {"count": (31, 0)}),
+    "rejected": (0x10, "value", {"count": (31, 0)}),
+    "src_id": (0x20, "stored", {"id": (15, 0)}),
+    "src_offset": (0x24, "stored", {"offset": (31, 0)}),
+    "dst_id": (0x28, "stored", {"id": (15, 0)}),
+    "dst_offset": (0x2C, "stored", {"offset": (31, 0)}),
+    "count": (0x30, "stored", {"count": (31, 0)}),
+    "command": (0x34, "action", {
+        "op": (3, 0), "wait": (4, 4), "fence": (5, 5), "event": (6, 6), "notify": (7, 7),
+        "tag": (15, 8)}),
+    "cancel": (0x38, "action", {"cancel": (0, 0)}),
+    "resume": (0x3C, "action", {"resume": (0, 0)}),
+    "event_info": (0x40, "value", {
+        "kind": (1, 0), "status": (8, 4), "tag": (19, 12), "peer": (28, 24)}),
+    "event_id": (0x44, "value", {"id": (15, 0)}),
+    "event_offset": (0x48, "value", {"offset": (31, 0)}),
+    "event_count": (0x4C, "value", {"count": (31, 0)}),
+    "event_pop": (0x50, "action", {"pop": (0, 0)}),
+    "receive_id": (0x60, "stored", {"id": (15, 0)}),
+    "receive_cursor": (0x64, "value", {"cursor": (31, 0)}),
+    "rewind": (0x68, "action", {"id": (15, 0)}),
+    "rewind_status": (0x6C, "value", {"busy": (0, 0), "done": (1, 1), "refused": (2, 2)}),
+    "irq_state": (0x80, "value", IRQ_FIELDS),
+    "irq_enable": (0x84, "stored", IRQ_FIELDS),
+    "irq_test": (0x88, "stored", IRQ_FIELDS),
+    "completed_compare": (0x8C, "stored", {"count": (31, 0)}),
+}
+ARRAY_OFFSET, ARRAY_STRIDE = 0x100, 0x20
+
+
+def manager_contract(partitions: int) -> dict[str, tuple[int, str, dict[str, tuple[int, int]]]]:
+    return COMMON | {
+        "status": (0x08, "value", {"ready": (0, 0), "idle": (1, 1)}),
+        "entry_id": (0x20, "stored", {"id": (15, 0)}),
+        "entry_base_lo": (0x24, "stored", {"base": (31, 0)}),
+        "entry_base_hi": (0x28, "stored", {"base": (31, 0)}),
+        "entry_length": (0x2C, "stored", {"length": (31, 0)}),
+        "entry_access": (0x30, "stored", {
+            "valid": (0, 0), "may_send": (1, 1), "may_receive": (2, 2), "owner": (12, 8)}),
+        "entry_senders": (0x34, "stored", {"senders": (partitions - 1, 0)}),
+        "entry_commit": (0x38, "action", {"commit": (0, 0)}),
+        "entry_status": (0x3C, "value", {
+            "busy": (0, 0), "done": (1, 1), "refused": (2, 2), "reason": (6, 4)}),
+        "fault_pending": (0x40, "value", {"partitions": (partitions - 1, 0)}),
+        "fault_clear": (0x44, "action", {"partitions": (partitions - 1, 0)}),
+        "irq_state": (0x80, "value", MANAGER_IRQ_FIELDS),
+        "irq_enable": (0x84, "stored", MANAGER_IRQ_FIELDS),
+        "irq_test": (0x88, "stored", MANAGER_IRQ_FIELDS),
+        "partition_control": (0x100, "stored", {"enabled": (0, 0), "weight": (11, 8)}),
+        "partition_max_count": (0x104, "stored", {"count": (31, 0)}),
+        "partition_wait_limit": (0x108, "stored", {"cycles": (31, 0)}),
+        "partition_fault_info": (0x10C, "value", {
+            "valid": (0, 0), "direction": (1, 1), "status": (8, 4), "lost": (31, 16)}),
+        "partition_fault_address_lo": (0x110, "value", {"address": (31, 0)}),
+        "partition_fault_address_hi": (0x114, "value", {"address": (31, 0)}),
+    }
+
+
+ACCESS = {
+    frozenset({registers.Kind.CONSTANT}): "constant",
+    frozenset({registers.Kind.STATUS}): "value",
+    frozenset({registers.Kind.STATUS, registers.Kind.CLEAR}): "clear",
+    frozenset({registers.Kind.STORAGE}): "stored",
+    frozenset({registers.Kind.ACTION}): "action",
+}
+
+VERSION_WORD = 0x4D56_0001
+
+
+def mask_of(fields: dict[str, tuple[int, int]]) -> int:
+    return sum((1 << msb + 1) - (1 << lsb) for msb, lsb in fields.values())
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 4, 32])
+def test_map_is_the_contract(partitions: int) -> None:
+    compiled = register_map(AdapterConfig(partitions=partitions))
+    for page, contract in ((compiled.partition, PARTITION),
+                           (compiled.manager, manager_contract(partitions))):
+        assert {register.name: (
+                    register.offset, ACCESS[frozenset(register.kinds)],
+                    {name: (f.lsb + f.width - 1, f.lsb) for name, f in register.fields.items()})
+                for register in page} == contract
+    assert compiled.manager.array is not None
+    assert (compiled.manager.array.offset, compiled.manager.array.stride,
+            compiled.manager.array.count) == (ARRAY_OFFSET, ARRAY_STRIDE, partitions)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_addresses(name: str) -> None:
+    config = CONFIGS[name]
+    compiled = register_map(config)
+    last = config.partitions - 1
+    assert compiled.partition_address(last, "command") == last * config.page_bytes + 0x34
+    assert (compiled.manager_address("partition_wait_limit", last)
+            == config.manager_page * config.page_bytes + 0x108 + 0x20 * last)
+    assert compiled.manager_address("partition_control", last) < 1 << config.register_address_bits
+
+
+def test_addresses_wrong() -> None:
+    compiled = register_map(AdapterConfig())
+    with pytest.raises(ValueError, match=r"^partition must be between 0 and 3, not 4$"):
+        compiled.partition_address(4, "command")
+    with pytest.raises(ValueError, match=r"^index of entry_id must be between 0 and 0, not 1$"):
+        compiled.manager_address("entry_id", 1)
+    with pytest.raises(ValueError, match=r"^register must be one of version, .*, not 'nothing'$"):
+        compiled.partition_address(0, "nothing")
+
+
+def test_pack() -> None:
+    command = register_map(AdapterConfig()).partition["command"]
+    word = command.pack(op=1, fence=1, tag=0xA5)
+    assert word == 0xA521
+    assert command.unpack(word) == {
+        "op": 1, "wait": 0, "fence": 1, "event": 0, "notify": 0, "tag": 0xA5}
+    with pytest.raises(ValueError, match=r"^command\.tag must be between 0 and 255, not 256$"):
+        command.pack(tag=256)
+    with pytest.raises(ValueError, match=r"^command\.tag must be between 0 and 255, not -1$"):
+        command.pack(tag=-1)
+    with pytest.raises(ValueError, match=r"^command has no field 'size', only op, wait"):
+        command.pack(size=1)
+
+
+def test_enumerations_are_those_of_messages() -> None:
+    compiled = register_map(AdapterConfig())
+    info = compiled.partition["event_info"]
+    fault = compiled.manager["partition_fault_info"]
+    for encoding, numbers in ((info["status"].encoding, Status), (fault["status"].encoding, Status),
+                              (info["kind"].encoding, EventKind),
+                              (compiled.partition["command"]["op"].encoding, Op)):
+        assert encoding == {member.name: member.value for member in numbers}
+
+
+# What the bank does not do is refused.
+
+def _after(anchor: str, text: str) -> Callable[[str], str]:
+    def edit(source: str) -> str:
+        assert anchor in source
+        return source.replace(anchor, anchor + text, 1)
+    return edit
+
+
+def _instead(old: str, new: str) -> Callable[[str], str]:
+    def edit(source: str) -> str:
+        assert old in source
+        return source.replace(old, new, 1)
+    return edit
+
+
+SRC_ID = "mvxl_adapter.page[].SRC_ID"
+SRC_ID_BODY = """        name = "Source";\n"""
+SRC_ID_FIELD = """            sw = rw; hw = r;
+            desc = "Network ID of the entry to send from; the partition must own it.";
+        } id[15:0] = 0;"""
+STATUS_BODY = """        name = "Status of the partition";\n"""
+
+
+def _field(properties: str, reset: str = " = 0") -> Callable[[str], str]:
+    return _instead(SRC_ID_FIELD, f"            {properties}\n        }} id[15:0]{reset};")
+
+
+REFUSED = {
+    "rclr": (_field("sw = rw; hw = r; rclr;"), f"{SRC_ID}.id: property rclr is not supported"),
+    "onread": (_field("sw = rw; hw = r; onread = rset;"),
+               f"{SRC_ID}.id: property onread is not supported"),
+    "singlepulse": (_after("            desc = \"1: the command that waits at the head of the queue "
+                           "ends CANCELLED. Nothing\n                    happens if STATUS.waiting "
+                           "is 0.\";", " singlepulse; reset = 0;"),
+                    "page[].CANCEL.cancel: property singlepulse is not supported"),
+    "counter": (_field("sw = rw; hw = r; counter;"),
+                f"{SRC_ID}.id: property counter is not supported"),
+    "swmod": (_field("sw = rw; hw = r; swmod;"), f"{SRC_ID}.id: property swmod is not supported"),
+    "swacc": (_field("sw = rw; hw = r; swacc;"), f"{SRC_ID}.id: property swacc is not supported"),
+    "hwclr": (_field("sw = rw; hw = r; hwclr;"), f"{SRC_ID}.id: property hwclr is not supported"),
+    "we": (_field("sw = rw; hw = rw; we;"), f"{SRC_ID}.id: property we is not supported"),
+    "default": (_after(SRC_ID_BODY, "        default swmod = true;\n"),
+                f"{SRC_ID}.id: property swmod is not supported"),
+    "assigned_later": (
+        _after("} SRC_ID @ 0x20;", "\n    SRC_ID.id->hwset = true;"),
+        f"{SRC_ID}.id: property hwset is not supported"),
+    "onwrite_other": (_field("sw = rw; hw = w; onwrite = woset;", ""),
+                      f"{SRC_ID}.id: access must be one of .*, not sw=rw hw=w onwrite=woset"),
+    "access_defaults": (_field(""), f"{SRC_ID}.id: access must be one of .*, not sw=rw hw=rw"),
+    "access_rw1": (_field("sw = rw1; hw = r;"),
+                   f"{SRC_ID}.id: access must be one of .*, not sw=rw1 hw=r"),
+    "storage_without_reset": (
+        _field("sw = rw; hw = r;", ""),
+        f"{SRC_ID}.id: property reset must be a number for a storage, not None"),
+    "status_with_reset": (
+        _field("sw = r; hw = w;"),
+        f"{SRC_ID}.id: property reset is not supported by the register bank for access "
+        "sw=r hw=w"),
+    "mixed_register": (
+        _after(SRC_ID_FIELD, "\n        field { sw = w; hw = r; } go[16:16];"),
+        f"{SRC_ID}: fields of the kinds ACTION, STORAGE cannot be in one register"),
+    "regwidth": (_after(SRC_ID_BODY, "        regwidth = 16;\n"),
+                 f"{SRC_ID}: property regwidth must be 32, not 16"),
+    "shared": (_after(SRC_ID_BODY, "        shared;\n"),
+               f"{SRC_ID}: property shared is not supported"),
+    "external": (_instead("    reg {\n" + STATUS_BODY, "    external reg {\n" + STATUS_BODY),
+                 "page[].STATUS: property external is not supported"),
+    "signal": (_after(SRC_ID_BODY, "        signal { activehigh; } wire;\n"),
+               f"{SRC_ID}.wire: a signal is not supported"),
+    "memory": (_after("    partition_control partition[PARTITIONS] @ 0x100 += 0x20;",
+                      "\n    external mem { mementries = 4; memwidth = 32; } ram @ 0x600;"),
+               "manager.ram: a mem is not supported"),
+    "register_array": (_instead("} SRC_ID @ 0x20;", "} SRC_ID[1] @ 0x20 += 4;"),
+                       "must be a single register"),
+    "array_stride": (_instead("@ 0x100 += 0x20", "@ 0x100 += 0x18"),
+                     "manager.partition[]: the stride must be a power of two, not 24"),
+    "array_offset": (_instead("@ 0x100 += 0x20", "@ 0x110 += 0x20"),
+                     "manager.partition[]: the offset must be a multiple of the stride 0x20, "
+                     "not 0x110"),
+    "array_dimensions": (_instead("partition[PARTITIONS] @", "partition[PARTITIONS][2] @"),
+                         "manager.partition[][]: a register file must be an array of one "
+                         "dimension, not of 2"),
+    "two_arrays": (_after("partition_control partition[PARTITIONS] @ 0x100 += 0x20;",
+                          "\n    partition_control other[2] @ 0x600 += 0x20;"),
+                   "manager.other[]: a page must have at most one array, and has partition"),
+    "page_missing": (_instead("    partition_page page[PARTITIONS]",
+                              "    partition_page sheet[PARTITIONS]"),
+                     "mvxl_adapter must have the pages ['manager', 'page'], "
+                     "not ['manager', 'sheet']"),
+    "page_place": (_instead("manager @ MANAGER_PAGE * PAGE_BYTES", "manager @ 0x8000"),
+                   "mvxl_adapter.manager: (offset, count, stride) must be (16384, 1, 4096), "
+                   "not (32768, 1, 4096)"),
+    "page_size": (_after("partition_control partition[PARTITIONS] @ 0x100 += 0x20;",
+                         "\n    version_r BEYOND @ 0x1000;"),
+                  "mvxl_adapter.manager: must fit in 4096 bytes, not 4100"),
+}
+
+
+@pytest.mark.parametrize(("edit", "message"), REFUSED.values(), ids=REFUSED)
+def test_unsupported_rdl_is_refused(
+        tmp_path: Path, edit: Callable[[str], str], message: str) -> None:
+    source = tmp_path / "registers.rdl"
+    source.write_text(edit(registers.SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(RegisterMapError) as refusal:
+        compile_map(AdapterConfig(), source)
+    for part in message.split(".*"):
+        assert part in str(refusal.value)
+
+
+# The bank, cycle by cycle.
+
+@dataclass
+class Write:
+    """A write, and what became of it. Cycles are counted from the end of reset."""
+
+    address: int
+    word: int
+    strobes: int = 0b1111
+    prot: int = PRIVILEGED
+    address_cycle: int = 0      #: earliest cycle of AWVALID
+    word_cycle: int = 0         #: earliest cycle of WVALID
+    response_delay: int = 0     #: cycles for which BREADY stays low
+    addressed: int = -1         #: cycle of AW's handshake
+    given: int = -1             #: cycle of W's handshake
+    responded: int = -1         #: first cycle of BVALID
+    ended: int = -1             #: cycle of B's handshake
+    response: int = -1
+
+
+@dataclass
+class Read:
+    """A read, and what became of it."""
+
+    address: int
+    prot: int = PRIVILEGED
+    address_cycle: int = 0
+    response_delay: int = 0
+    addressed: int = -1
+    responded: int = -1
+    ended: int = -1
+    response: int = -1
+    word: int = -1
+
+
+@dataclass
+class Told:
+    """A strobe: what hardware was told."""
+
+    cycle: int
+    manager: bool
+    name: str
+    number: int
+    word: int
+
+
+@dataclass
+class Trace:
+    """What was seen: the strobes, and for which partition and index each cycle's values were."""
+
+    told: list[Told] = field(default_factory=list)
+    supplied_for: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _supplied(seed: int, manager: bool, number: int, cycle: int, bits: int) -> int:
+    """What hardware supplies for all registers of a page: another number in every cycle."""
+    return random.Random(f"{seed}/{manager}/{number}/{cycle}").getrandbits(bits)
+
+
+class Bench:
+    """Plays writes and reads on a bank's bus, each channel in order, as its manager would.
+
+    The hardware behind the bank takes two cycles for its values, and is told apart from any other
+    by values that change in every cycle.
+    """
+
+    def __init__(self, config: AdapterConfig, seed: int = 0) -> None:
+        self.config = config
+        self.seed = seed
+        self.bank = RegisterBank(config)
+
+    def run(self, writes: list[Write], reads: list[Read], *, after_ready: bool = True,
+            reset_cycles: tuple[int, ...] = ()) -> Trace:
+        trace = Trace()
+        top = Module()
+        domain = ClockDomain("sync")
+        top.domains += domain
+        top.submodules.bank = self.bank
+        simulator = Simulator(top)
+        simulator.add_clock(1e-8)
+
+        async def play(ctx: Any) -> None:
+            if after_ready:
+                while not ctx.get(self.bank.ready):
+                    await ctx.tick()
+            await self._play(ctx, domain, trace, writes, reads, reset_cycles)
+
+        simulator.add_testbench(play)
+        simulator.run()
+        return trace
+
+    async def _play(self, ctx: Any, domain: ClockDomain, trace: Trace, writes: list[Write],
+                    reads: list[Read], reset_cycles: tuple[int, ...]) -> None:
+        bus, bank = self.bank.bus, self.bank
+        partition_bits = len(Value.cast(bank.partition_value))
+        manager_bits = len(Value.cast(bank.manager_value))
+        addressed = given = answered = 0
+        read_addressed = read_answered = 0
+        asked = [(0, 0)] * 2
+        cycle = 0
+        while answered < len(writes) or read_answered < len(reads):
+            assert cycle < 100_000, "the bank does not answer"
+            aw = writes[addressed] if addressed < len(writes) else None
+            w = writes[given] if given < len(writes) else None
+            ar = reads[read_addressed] if read_addressed < len(reads) else None
+            aw_valid = aw is not None and cycle >= aw.address_cycle
+            w_valid = w is not None and cycle >= w.word_cycle
+            ar_valid = ar is not None and cycle >= ar.address_cycle
+            ctx.set(bus.awvalid, aw_valid)
+            ctx.set(bus.wvalid, w_valid)
+            ctx.set(bus.arvalid, ar_valid)
+            if aw_valid:
+                ctx.set(bus.awaddr, aw.address)
+                ctx.set(bus.awprot, aw.prot)
+            if w_valid:
+                ctx.set(bus.wdata, w.word)
+                ctx.set(bus.wstrb, w.strobes)
+            if ar_valid:
+                ctx.set(bus.araddr, ar.address)
+                ctx.set(bus.arprot, ar.prot)
+            ctx.set(domain.rst, cycle in reset_cycles)
+
+            partition, index = asked.pop(0)
+            values = (_supplied(self.seed, False, partition, cycle, partition_bits),
+                      _supplied(self.seed, True, index, cycle, manager_bits))
+            trace.supplied_for.append((partition, index))
+            ctx.set(Value.cast(bank.partition_value), values[0])
+            ctx.set(Value.cast(bank.manager_value), values[1])
+            asked.append((ctx.get(bank.read_partition), ctx.get(bank.read_index)))
+
+            b = writes[answered] if answered < len(writes) else None
+            r = reads[read_answered] if read_answered < len(reads) else None
+            b_valid, r_valid = ctx.get(bus.bvalid), ctx.get(bus.rvalid)
+            b_ready = r_ready = 0
+            if b_valid:
+                assert b is not None and b.addressed >= 0 and b.given >= 0, "B before AW and W"
+                if b.responded < 0:
+                    b.responded, b.response = cycle, ctx.get(bus.bresp)
+                assert ctx.get(bus.bresp) == b.response, "BRESP changed under BVALID"
+                b_ready = cycle - b.responded >= b.response_delay
+            if r_valid:
+                assert r is not None and r.addressed >= 0, "R before AR"
+                if r.responded < 0:
+                    r.responded = cycle
+                    r.response, r.word = ctx.get(bus.rresp), ctx.get(bus.rdata)
+                assert (ctx.get(bus.rresp), ctx.get(bus.rdata)) == (r.response, r.word), \
+                    "R changed under RVALID"
+                r_ready = cycle - r.responded >= r.response_delay
+            ctx.set(bus.bready, b_ready)
+            ctx.set(bus.rready, r_ready)
+            if not b_valid and b is not None and b.responded >= 0 or \
+                    not r_valid and r is not None and r.responded >= 0:
+                assert reset_cycles, "VALID fell before READY"
+
+            self._record_strobes(ctx, trace, cycle)
+            if aw_valid and ctx.get(bus.awready):
+                aw.addressed = cycle
+                addressed += 1
+            if w_valid and ctx.get(bus.wready):
+                w.given = cycle
+                given += 1
+            if ar_valid and ctx.get(bus.arready):
+                ar.addressed = cycle
+                read_addressed += 1
+            if b_valid and b_ready:
+                b.ended = cycle
+                answered += 1
+            if r_valid and r_ready:
+                r.ended = cycle
+                read_answered += 1
+            await ctx.tick()
+            cycle += 1
+        for channel in (bus.awvalid, bus.wvalid, bus.arvalid):
+            ctx.set(channel, 0)
+        for _ in range(4):
+            assert not ctx.get(bus.bvalid | bus.rvalid), "a response that nobody asked for"
+            self._record_strobes(ctx, trace, cycle)
+            await ctx.tick()
+            cycle += 1
+
+    def _record_strobes(self, ctx: Any, trace: Trace, cycle: int) -> None:
+        for manager, write, number in (
+                (False, self.bank.partition_write, "partition"),
+                (True, self.bank.manager_write, "index")):
+            bits = ctx.get(Value.cast(write.strobe))
+            for position, name in enumerate(dict(write.strobe.shape())):
+                if bits >> position & 1:
+                    trace.told.append(Told(cycle, manager, name, ctx.get(getattr(write, number)),
+                                           ctx.get(write.data)))
+
+    def value(self, manager: bool, number: int, name: str, cycle: int) -> int:
+        """What hardware supplied for a register in `cycle`."""
+        shape = (self.bank.manager_value if manager else self.bank.partition_value).shape()
+        word = _supplied(self.seed, manager, number, cycle, shape.size)
+        return word >> shape[name].offset & 0xFFFF_FFFF
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is at an address, as the contract has it."""
+
+    manager: bool
+    number: int
+    name: str
+    access: str
+    mask: int
+
+
+class Model:
+    """The contract of the bank, in whole accesses."""
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        self.places: dict[int, Place] = {}
+        for partition in range(config.partitions):
+            self._add(False, partition, partition * config.page_bytes, PARTITION)
+        manager = manager_contract(config.partitions)
+        base = 1 << (config.partitions - 1).bit_length()
+        single = {n: r for n, r in manager.items() if r[0] < ARRAY_OFFSET}
+        array = {n: r for n, r in manager.items() if r[0] >= ARRAY_OFFSET}
+        self._add(True, 0, base * config.page_bytes, single)
+        for index in range(config.partitions):
+            self._add(True, index, base * config.page_bytes + index * ARRAY_STRIDE, array)
+
+    def _add(self, manager: bool, number: int, base: int, contract: dict[str, Any]) -> None:
+        for name, (offset, access, fields) in contract.items():
+            self.places[base + offset] = Place(manager, number, name, access, mask_of(fields))
+
+    @property
+    def refusal(self) -> int:
+        return 0 if self.config.silent_faults else SLVERR
+
+    def _place(self, access: Write | Read) -> Place | None:
+        """What is at its address, if its privilege is enough."""
+        place = self.places.get(access.address)
+        if place is not None and place.manager and (
+                not access.prot & PRIVILEGED
+                or self.config.manager_secure and access.prot & NONSECURE):
+            return None
+        return place
+
+    def write(self, write: Write) -> Place | None:
+        """The place that is told of it; None if the write is refused."""
+        place = self._place(write)
+        if write.strobes != 0b1111 or place is None:
+            return None
+        return place if place.access in ("clear", "stored", "action") else None
+
+    def read(self, read: Read) -> Place | None:
+        """The place whose value is read; None if the read is refused."""
+        place = self._place(read)
+        return place if place is not None and place.access != "action" else None
+
+
+def check(bench: Bench, model: Model, writes: list[Write], reads: list[Read],
+          trace: Trace) -> None:
+    """Every access did what the model says, in the time that the contract gives."""
+    told = iter(trace.told)
+    changes = []
+    for write in writes:
+        later = max(write.addressed, write.given)
+        place = model.write(write)
+        changes.append((later, place, write.word))
+        assert write.responded == later + 1, f"{write}: responded late"
+        assert write.response == (model.refusal if place is None else 0), write
+        if place is not None:
+            strobe = next(told, None)
+            assert strobe == Told(later + 1, place.manager, place.name, strobe.number, write.word)
+            if not place.manager or place.name.startswith("partition_"):
+                assert strobe.number == place.number, write
+    assert next(told, None) is None, "a strobe without a write"
+    for read in reads:
+        assert read.responded == read.addressed + 4, f"{read}: not 4 cycles after AR"
+        place = model.read(read)
+        if place is None:
+            assert (read.response, read.word) == (model.refusal, 0), read
+            continue
+        assert read.response == 0, read
+        if place.access == "stored":
+            before = [(later, word) for later, written, word in changes if written == place]
+            # A write whose handshake is not over when AR's is may or may not be seen.
+            sure = [word for later, word in before if later + 1 < read.addressed]
+            unsure = [word for later, word in before
+                      if read.addressed <= later + 1 <= read.responded]
+            seen = {word & place.mask for word in (sure[-1:] or [0]) + unsure}
+            assert read.word in seen, (read, place, seen)
+        else:
+            sampled = read.addressed + 3
+            number = place.number
+            if place.manager and not place.name.startswith("partition_"):
+                number = trace.supplied_for[sampled][1]
+            expected = (VERSION_WORD if place.access == "constant" else
+                        bench.value(place.manager, number, place.name, sampled) & place.mask)
+            assert read.word == expected, (read, place)
+
+
+SIZES = {
+    "one": AdapterConfig(partitions=1),
+    "three": AdapterConfig(partitions=3),
+    "default": AdapterConfig(),
+    "most": AdapterConfig(partitions=32),
+    "far": AdapterConfig(page_bytes=65_536),
+    "secure": AdapterConfig(manager_secure=True),
+    "silent": AdapterConfig(silent_faults=True),
+}
+
+
+def interesting_addresses(config: AdapterConfig, rng: random.Random, count: int) -> list[int]:
+    """Addresses of registers, near them, and anywhere."""
+    places = list(Model(config).places)
+    result = []
+    for _ in range(count):
+        address = rng.choice(places)
+        match rng.randrange(10):
+            case 0:
+                address = rng.getrandbits(config.register_address_bits)
+            case 1:
+                address ^= 1 << rng.randrange(config.register_address_bits)
+            case 2:
+                address ^= 4 << rng.randrange(8)
+        result.append(address)
+    return result
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_random_accesses(name: str) -> None:
+    """Any order and distance of AW and W, held responses, reads beside writes."""
+    config = SIZES[name]
+    rng = random.Random(name)
+    writes: list[Write] = []
+    reads: list[Read] = []
+    cycle = 0
+    for address in interesting_addresses(config, rng, 400):
+        cycle += rng.choice((0, 0, 1, 2, 7))
+        writes.append(Write(
+            address, rng.getrandbits(32), strobes=rng.choice((15, 15, 15, 15, rng.randrange(16))),
+            prot=rng.choice((PRIVILEGED, PRIVILEGED, rng.randrange(8))),
+            address_cycle=cycle + rng.choice((0, 0, 3, rng.randrange(9))),
+            word_cycle=cycle + rng.choice((0, 0, 3, rng.randrange(9))),
+            response_delay=rng.choice((0, 0, 1, 5))))
+    cycle = 0
+    for address in interesting_addresses(config, rng, 400):
+        cycle += rng.choice((0, 0, 1, 2, 7))
+        reads.append(Read(address, prot=rng.choice((PRIVILEGED, PRIVILEGED, rng.randrange(8))),
+                          address_cycle=cycle, response_delay=rng.choice((0, 0, 1, 5))))
+    bench = Bench(config, seed=len(name))
+    trace = bench.run(writes, reads)
+    check(bench, Model(config), writes, reads, trace)
+
+
+@pytest.mark.parametrize("name", ["three", "silent"])
+def test_every_address(name: str) -> None:
+    """Each word near the registers, of every page: its response, its time, its strobe, its value."""
+    config = SIZES[name]
+    addresses = [page * config.page_bytes + word
+                 for page, end in ((0, 0x110), (2, 0x110), (3, 0x40), (4, 0x1A0), (5, 0x40))
+                 for word in range(0, end, 4)]
+    addresses += [offset << shift for offset in (0x20, 0x24) for shift in range(1, 9)]
+    addresses += [0x21, 0x22, 0x23, 0x4021]
+    bench = Bench(config)
+    writes = [Write(address, 0xA5A5_0000 ^ 0xFFFF_FFFF * (address >> 3 & 1) ^ address)
+              for address in addresses]
+    trace = bench.run(writes, [])
+    model = Model(config)
+    check(bench, model, writes, [], trace)
+    assert len(trace.told) == sum(
+        model.places[a].access in ("clear", "stored", "action")
+        for a in addresses if a in model.places)
+    bench = Bench(config)
+    reads = [Read(address) for address in addresses]
+    check(bench, Model(config), [], reads, bench.run([], reads))
+
+
+@pytest.mark.parametrize("name", ["default", "most"])
+def test_storage_keeps_all(name: str) -> None:
+    """Every stored register of every page, each with its own word: none is a copy of another."""
+    config = SIZES[name]
+    model = Model(config)
+    stored = [address for address, place in model.places.items() if place.access == "stored"]
+    rng = random.Random(1)
+    writes = [Write(address, rng.getrandbits(32)) for address in stored]
+    start = 2 * len(stored) + 8
+    reads = [Read(address, address_cycle=start) for address in stored]
+    bench = Bench(config)
+    check(bench, model, writes, reads, bench.run(writes, reads))
+    assert all(read.word == write.word & model.places[read.address].mask
+               for read, write in zip(reads, writes, strict=True))
+
+
+def test_a_write_every_two_cycles() -> None:
+    """A manager that keeps AW and W valid, and B ready, writes every 2 cycles, beside reads."""
+    bench = Bench(AdapterConfig())
+    writes = [Write((i % 4) * 0x1000 + (0x20 if i & 1 else 0x34), i) for i in range(300)]
+    reads = [Read(0x20) for _ in range(100)]
+    trace = bench.run(writes, reads)
+    assert [write.given for write in writes] == list(range(0, 600, 2))
+    assert [told.cycle for told in trace.told] == list(range(1, 601, 2))
+    assert [told.word for told in trace.told] == list(range(300))
+    assert reads[-1].responded - reads[0].responded == 5 * 99
+
+
+def test_a_write_next_to_a_read_of_the_same_row() -> None:
+    """The RAM's write gives way to a read, and is in time for the next one."""
+    for distance in range(-6, 7):
+        bench = Bench(AdapterConfig())
+        writes = [Write(0x24, 0x1111_1111), Write(0x24, 0x2222_2222, address_cycle=20,
+                                                 word_cycle=20)]
+        reads = [Read(0x24, address_cycle=20 + distance), Read(0x24, address_cycle=22)]
+        check(bench, Model(AdapterConfig()), writes, reads, bench.run(writes, reads))
+        assert reads[1].word == 0x2222_2222
+
+
+def test_a_held_response_holds_its_channel_only() -> None:
+    bench = Bench(AdapterConfig())
+    writes = [Write(0x20, 1, response_delay=50), Write(0x20, 2)]
+    reads = [Read(0x24) for _ in range(8)]
+    bench.run(writes, reads)
+    assert writes[0].ended == writes[0].responded + 50
+    assert writes[1].given > writes[0].ended
+    assert reads[-1].ended < writes[0].ended
+
+
+def test_writes_are_refused_until_ready() -> None:
+    """While the RAM is scrubbed: no strobe, an error response, in the same time."""
+    config = AdapterConfig()
+    bench = Bench(config)
+    writes = [Write(address, 0xFFFF_FFFF) for address in (0x20, 0x34, 0x4024, 0x4100)]
+    reads = [Read(0x20), Read(0x00), Read(0x4024)]
+    trace = bench.run(writes, reads, after_ready=False)
+    assert trace.told == []
+    assert [write.response for write in writes] == [SLVERR] * 4
+    assert [(read.response, read.word) for read in reads] == [(0, 0), (0, VERSION_WORD), (0, 0)]
+    assert all(read.responded == read.addressed + 4 for read in reads)
+
+
+def test_reset_clears_the_storage() -> None:
+    """What was kept is gone after a reset: not shown while the RAM is scrubbed, nor after."""
+    bench = Bench(AdapterConfig())
+    stored = [address for address, place in Model(AdapterConfig()).places.items()
+              if place.access == "stored"]
+    writes = [Write(address, 0xFFFF_FFFF) for address in stored]
+    end = 2 * len(stored) + 10
+    early = [Read(address, address_cycle=end + 2) for address in stored]
+    late = [Read(address, address_cycle=end + 600) for address in stored]
+    late_write = Write(0x24, 0x1234_5678, address_cycle=end + 590, word_cycle=end + 590)
+    bench.run([*writes, late_write], early + late, reset_cycles=(end, end + 1))
+    assert all((read.response, read.word) == (0, 0) for read in early)
+    assert {read.word for read in late if read.address != 0x24} == {0}
+    assert [read.word for read in late if read.address == 0x24] == [0x1234_5678]
+
+
+def test_reset_values_are_those_of_the_rdl(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "registers.rdl"
+    text = registers.SOURCE.read_text(encoding="utf-8")
+    for old, new in (("cycles[31:0] = 0;", "cycles[31:0] = 0x1234;"),
+                     ("offset[31:0] = 0;", "offset[31:0] = 0x5678;"),
+                     ("length[31:0] = 0;", "length[31:0] = 0x40;")):
+        assert old in text
+        text = text.replace(old, new, 1)
+    source.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(registers, "register_map", lambda config: compile_map(config, source))
+    config = AdapterConfig(partitions=3)
+    reads = [Read(address) for address in (
+        0x20, 0x24, 0x1024, 0x2024, 0x402C, 0x4108, 0x4128, 0x4148, 0x4104)]
+    Bench(config).run([], reads)
+    assert [read.word for read in reads] == [
+        0, 0x5678, 0x5678, 0x5678, 0x40, 0x1234, 0x1234, 0x1234, 0]
+
+
+@pytest.mark.parametrize(("secure", "prot", "allowed"), [
+    (False, 0b000, False), (False, 0b001, True), (False, 0b010, False), (False, 0b011, True),
+    (False, 0b101, True), (True, 0b000, False), (True, 0b001, True), (True, 0b010, False),
+    (True, 0b011, False), (True, 0b101, True)])
+def test_the_managers_page_asks_for_privilege(secure: bool, prot: int, allowed: bool) -> None:
+    bench = Bench(AdapterConfig(manager_secure=secure))
+    writes = [Write(0x4020, 7, prot=prot), Write(0x1020, 8, prot=prot)]
+    reads = [Read(0x4020, prot=prot, address_cycle=20), Read(0x1020, prot=prot),
+             Read(0x4020, prot=PRIVILEGED)]
+    trace = bench.run(writes, reads)
+    assert writes[0].response == (0 if allowed else SLVERR)
+    assert (reads[0].response, reads[0].word) == ((0, 7) if allowed else (SLVERR, 0))
+    assert (reads[2].response, reads[2].word) == (0, 7 if allowed else 0)
+    assert [told.name for told in trace.told] == (["entry_id"] if allowed else []) + ["src_id"]
+    assert (writes[1].response, reads[1].response, reads[1].word) == (0, 0, 8)
+
+
+# Exports.
+
+def test_committed_exports_are_fresh(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    for path in export_docs(tmp_path):
+        assert (docs / path.name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), \
+            f"docs/{path.name} is stale: run `python -m mvxl.registers --docs docs`"
+
+
+def test_main_writes_the_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registers.main(["--docs", str(tmp_path / "new")])
+    assert capsys.readouterr().out.splitlines() == [
+        str(tmp_path / "new" / name) for name in ("mvxl_adapter.h", "registers.md")]
+    header = (tmp_path / "new" / "mvxl_adapter.h").read_text(encoding="utf-8")
+    assert "#define STATUS_E__WRITE_ERROR 13\n" in header
+    reference = (tmp_path / "new" / "registers.md").read_text(encoding="utf-8")
+    assert "|13|WRITE_ERROR|The bus reported an error for a write.|" in reference
+    assert reference.count("### COMMAND register") == 1

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stream parts: proved to lose and reorder nothing; their latency and pace simulated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from formal.mutants import broken, mutated
+from formal.run import Job, prove
+from formal.spec_stream import PAYLOAD_BITS, BufferSpec, jobs, queue_spec, skid_spec
+from mvxl import stream
+from mvxl.stream import Queue, SkidBuffer
+
+JOBS = {job.name: job for job in jobs()}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_proof(name: str) -> None:
+    result = prove(JOBS[name])
+    assert result.passed, result.explain()
+
+
+def queue_of(module: Any, **options: Any) -> BufferSpec:
+    return queue_spec(module.Queue(PAYLOAD_BITS, depth=4, **options), depth=4, **options)
+
+
+def lut_queue(module: Any) -> BufferSpec:
+    return queue_of(module, margin=2)
+
+
+def block_queue(module: Any) -> BufferSpec:
+    return queue_of(module, block=True)
+
+
+def bypass_queue(module: Any) -> BufferSpec:
+    return queue_of(module, bypass=True)
+
+
+def skid_buffer(module: Any) -> BufferSpec:
+    return skid_spec(module.SkidBuffer(PAYLOAD_BITS))
+
+
+NOTHING_NEW = "nothing comes out that did not go in"
+ROOM = "holds no more than it has room for"
+ORDER = "comes out unchanged, in order"
+SOON = "shows up in time"
+PROMISE = "roomy holds what it promises"
+
+
+@pytest.mark.parametrize(("name", "make", "old", "new", "expected"), [
+    ("full-late", lut_queue, "full.eq(level == self._depth - 1)",
+     "full.eq(level == self._depth)", ROOM),
+    ("full-early", lut_queue, "full.eq(level == self._depth - 1)",
+     "full.eq(level >= self._depth - 2)", "takes what it has room for"),
+    ("nonempty-late", lut_queue, "nonempty.eq(level != 1)", "nonempty.eq(1)", NOTHING_NEW),
+    ("lost-from-memory", lut_queue, "nonempty.eq(level != 1)", "nonempty.eq(0)", SOON),
+    ("roomy-on-push", lut_queue, "level < self._depth - self._margin)",
+     "level <= self._depth - self._margin)", PROMISE),
+    ("roomy-on-pop", lut_queue, "level <= self._depth - self._margin + 1)",
+     "level <= self._depth - self._margin + 2)", PROMISE),
+    ("never-roomy-again", lut_queue, "level <= self._depth - self._margin + 1)", "0)",
+     "roomy if there is room"),
+    ("output-overrun", lut_queue, "drained.eq(~self.o.valid | self.o.ready)", "drained.eq(1)",
+     ORDER),
+    ("valid-waits-for-ready", lut_queue, "drained.eq(~self.o.valid | self.o.ready)",
+     "drained.eq(self.o.ready)", SOON),
+    ("bypass-overtakes", bypass_queue, "with m.If(~nonempty):", "with m.If(self.i.valid):",
+     ORDER),
+    ("bypass-twice", bypass_queue, "push.eq(self.i.valid & ~full & ~passing)",
+     "push.eq(self.i.valid & ~full)", NOTHING_NEW),
+    ("fetched-overrun", block_queue, "pop.eq(nonempty & (~fetched | drained))",
+     "pop.eq(nonempty)", ORDER),
+    ("fetched-lost", block_queue, "read.en.eq(pop)", "read.en.eq(1)", ORDER),
+    ("skid-always-ready", skid_buffer, "self.i.ready.eq(~spare_valid)", "self.i.ready.eq(1)",
+     ROOM),
+    ("skid-spare-lost", skid_buffer, "spare_valid.eq(1)", "spare_valid.eq(0)", ROOM),
+    ("skid-spare-overtaken", skid_buffer, "            with m.If(spare_valid):\n",
+     "            with m.If(0):\n", ORDER),
+])
+def test_planted_fault(name: str, make: Callable[[Any], BufferSpec], old: str, new: str,
+                       expected: str) -> None:
+    result = prove(Job(name=f"stream-fault-{name}", spec=make(mutated(stream, old, new)),
+                       mode="bmc", depth=20, min_asserts=7))
+    assert result.status == "FAIL", result.explain()
+    assert expected in broken(result), result.explain()
+
+
+@pytest.mark.parametrize("value", [0, 1, 3, 12])
+def test_wrong_depth(value: int) -> None:
+    with pytest.raises(ValueError) as told:
+        Queue(8, depth=value)
+    assert str(told.value) == f"depth must be a power of two from 2, not {value}"
+
+
+@pytest.mark.parametrize("value", [0, 5])
+def test_wrong_margin(value: int) -> None:
+    with pytest.raises(ValueError) as told:
+        Queue(8, depth=4, margin=value)
+    assert str(told.value) == f"margin must be between 1 and 4, not {value}"
+
+
+def test_wrong_bypass() -> None:
+    with pytest.raises(ValueError) as told:
+        Queue(8, depth=4, block=True, bypass=True)
+    assert str(told.value) == "a queue in block RAM can't be bypassed"
+
+
+UNITS: dict[str, tuple[Callable[[], Any], int]] = {
+    "skid": (lambda: SkidBuffer(16), 1),
+    "queue": (lambda: Queue(16, depth=4), 2),
+    "block": (lambda: Queue(16, depth=4, block=True), 3),
+    "bypass": (lambda: Queue(16, depth=4, bypass=True), 1),
+}
+
+
+def run(unit: Any, number: int, *, push: float, pull: float, seed: int = 0) -> list[int]:
+    """Send 0, 1, … `number` − 1; the cycle in which each came out, counted from the first push.
+
+    `push`, `pull`: chance of valid at the input and of ready at the output, in every cycle.
+    """
+    dice = random.Random(seed)
+    arrivals: list[int] = []
+
+    async def bench(ctx: Any) -> None:
+        sent = cycle = 0
+        offering = False
+        while len(arrivals) < number:
+            offering = sent < number and (offering or dice.random() < push)
+            ready = dice.random() < pull
+            ctx.set(unit.i.valid, offering)
+            ctx.set(unit.i.payload, sent)
+            ctx.set(unit.o.ready, ready)
+            _, _, taken, valid, payload = await ctx.tick().sample(
+                unit.i.ready, unit.o.valid, unit.o.payload)
+            if ready and valid:
+                assert payload == len(arrivals), "out of order"
+                arrivals.append(cycle)
+            if offering and taken:
+                sent += 1
+                offering = False
+            cycle += 1
+            assert cycle < 100 + 20 * number, "payloads are lost"
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    return arrivals
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_latency_and_one_payload_a_cycle(name: str) -> None:
+    make, latency = UNITS[name]
+    assert run(make(), 100, push=1.0, pull=1.0) == list(range(latency, latency + 100))
+
+
+@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize(("push", "pull"), [(0.5, 0.5), (0.9, 0.3), (0.3, 0.9)])
+def test_random_backpressure(name: str, push: float, pull: float) -> None:
+    make, _ = UNITS[name]
+    assert len(run(make(), 300, push=push, pull=pull, seed=7)) == 300
