@@ -172,17 +172,18 @@ class AXI4Checker(RuleChecker):
         addresses, bursts, responses = (
             Signal(count_bits, name=name) for name in ("addresses", "bursts", "responses"))
         ended = channels["w"].transfer & bus.wlast
+        without_data = Signal(signed(count_bits))
+        ahead = without_data < 0
+        answerable = responses != Mux(ahead, addresses, bursts)
+        m.d.comb += without_data.eq(addresses - bursts)
         m.d.sync += [
             addresses.eq(addresses + channels["aw"].transfer),
             bursts.eq(bursts + ended),
-            responses.eq(responses + channels["b"].transfer),
+            responses.eq(responses + (channels["b"].transfer & answerable)),
         ]
-        without_data = Signal(signed(count_bits))
-        m.d.comb += without_data.eq(addresses - bursts)
 
         # The burst that the data channel is in. One burst may have ended before its address came;
         # its beats and its lowest strobe wait for that.
-        ahead = without_data < 0
         beats = Signal(9)
         lowest = Signal(range(self._bytes + 1))     # lane of the first beat's lowest strobe
         seen_lowest = Signal.like(lowest)
@@ -219,13 +220,12 @@ class AXI4Checker(RuleChecker):
         with m.Elif(bus.wvalid & (beats == 255)):
             m.d.comb += in_time.eq(bus.wlast)
         in_flight = (addresses - responses)[:count_bits]
-        answerable = Mux(ahead, addresses, bursts)
         holds |= {
             "w_last": in_time,
             "w_strobes": ~known | (lowest >= burst.lane),
             "w_ahead": ~ahead | ~bus.wvalid,
             "writes_in_flight": in_flight <= self._writes,
-            "b_request": ~bus.bvalid | (responses != answerable),
+            "b_request": ~bus.bvalid | answerable,
             "b_response": ~bus.bvalid | (bus.bresp != Response.EXOKAY.value),
             "b_id": ~bus.bvalid | (bus.bid == self._write_id),
         }
@@ -237,15 +237,15 @@ class AXI4Checker(RuleChecker):
         requests, answered = (
             Signal(count_bits, name=name) for name in ("requests", "answered"))
         beats = Signal(8, name="read_beats")
+        asked = requests != answered
         m.d.sync += [
             requests.eq(requests + channels["ar"].transfer),
-            answered.eq(answered + (channels["r"].transfer & bus.rlast)),
+            answered.eq(answered + (channels["r"].transfer & bus.rlast & asked)),
         ]
-        with m.If(channels["r"].transfer):
+        with m.If(channels["r"].transfer & asked):
             m.d.sync += beats.eq(Mux(bus.rlast, 0, beats + 1))
         length = self._pending(m, "read_lengths", count=self._reads, payload=bus.arlen,
                                push=channels["ar"].transfer, push_at=requests, pop_at=answered)
-        asked = requests != answered
         holds |= {
             "reads_in_flight": (requests - answered)[:count_bits] <= self._reads,
             "r_request": ~bus.rvalid | asked,

@@ -87,7 +87,8 @@ class AXI4LiteChecker(RuleChecker):
         for name, direction, request, extra in (("b", "writes", complete, surplus),
                                                 ("r", "reads", channels["ar"].transfer, 0)):
             waiting = Signal(self._requests.bit_length() + 1, name=f"{direction}_waiting")
-            m.d.sync += waiting.eq(waiting + request - channels[name].transfer)
+            m.d.sync += waiting.eq(
+                waiting + request - (channels[name].transfer & (waiting != 0)))
             valid = getattr(bus, f"{name}valid")
             holds |= {
                 f"{name}_request": ~valid | (waiting != 0),

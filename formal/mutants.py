@@ -11,7 +11,10 @@ from types import ModuleType
 
 from .run import Result
 
-__all__ = ["broken", "mutated"]
+__all__ = ["EVERY_FAILURE", "broken", "mutated"]
+
+#: Engine for a bounded proof that finds every assertion that can fail, not only the first.
+EVERY_FAILURE = "smtbmc --keep-going yices"
 
 
 def mutated(module: ModuleType, old: str, new: str) -> ModuleType:
@@ -37,20 +40,25 @@ def mutated(module: ModuleType, old: str, new: str) -> ModuleType:
 def broken(result: Result) -> set[str]:
     """What a failed proof found broken: the message of each assertion, or its text if it has none.
 
-    SymbiYosys names an assertion by its place in the specification only.
+    SymbiYosys names an assertion by its place only: file and line, and for those of a checker,
+    which all have one line, the path of modules, whose last is the rule.
     """
     found = set()
     for failure in result.failures:
-        place = re.search(r"Assert failed in \S+: (.+?):(\d+)", failure)
-        if place is not None:
-            found |= _messages(place[1], int(place[2]))
+        place = re.search(r"Assert failed in (\S+): (.+?):(\d+)", failure)
+        flattened = re.search(r"check_flatten_(\w+)__\d+\)", failure)
+        if flattened is not None:
+            found.add(flattened[1].split("__")[-1])
+        elif place is not None and "." in place[1]:
+            found.add(place[1].split(".")[-1])
+        elif place is not None:
+            found |= _messages(Path(place[2]), int(place[3]))
     return found
 
 
-def _messages(path: str, line: int) -> set[str]:
+def _messages(path: Path, line: int) -> set[str]:
     """The messages of the assertions that begin in that line."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    calls = [node for node in ast.walk(tree)
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
              and node.func.id == "Assert" and node.lineno == line]
     return {str(call.args[1].value) if len(call.args) > 1 and isinstance(call.args[1], ast.Constant)

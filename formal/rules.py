@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from amaranth.hdl import Assert, Assume, Module, ResetSignal, Signal, Value, ValueLike
+from amaranth.hdl import Assert, Assume, Module, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -85,23 +85,27 @@ class RuleChecker(wiring.Component):
         """The rules that a value of `failed` names, each with its source."""
         return [str(rule) for index, rule in enumerate(self._rules) if failed >> index & 1]
 
-    def enforce(self, m: Module, platform: object, holds: Mapping[str, ValueLike]) -> None:
-        """Add the rules to `m`. `holds` has the condition of each, by name."""
-        if list(sorted(holds)) != sorted(self.rules):
+    def enforce(self, m: Module, platform: object, holds: Mapping[str, Value]) -> None:
+        """Add the rules to `m`. `holds` has the condition of each, by name.
+
+        Nothing is checked in a cycle in which the reset is active.
+        """
+        if sorted(holds) != sorted(self.rules):
             raise ValueError(f"rules must be {sorted(self.rules)}, not {sorted(holds)}")
         for index, rule in enumerate(self._rules):
             ok = Signal(name=f"{rule.name}_holds")
-            m.d.comb += ok.eq(holds[rule.name])
+            m.d.comb += ok.eq(holds[rule.name] | ResetSignal())
             with m.If(~ok):
                 m.d.sync += self.failed[index].eq(1)
             duty = self._duties[rule.name]
+            if duty == "report":
+                continue
             # A simulator may run combinational assertions before its signals have settled, so
             # there the flop is asserted, a cycle later.
             checked = ok if platform == "formal" else ~self.failed[index]
-            if duty == "assert":
-                m.d.comb += Assert(checked, str(rule))
-            elif duty == "assume":
-                m.d.comb += Assume(checked)
+            # In a module of its own, because proofs name a failed assertion by its place only.
+            m.submodules[rule.name] = place = Module()
+            place.d.comb += (Assert if duty == "assert" else Assume)(checked, str(rule))
 
 
 class Channel:

@@ -108,7 +108,8 @@ class BufferSpec(Elaboratable):
         m.d.comb += [
             Cover(full & ~i.ready & (o.payload != value), "full"),
             Cover(after_full & (inside == 0), "empty again"),
-            Cover(followed & (ahead == 0) & leaves & (inside == self._least), "follows one through"),
+            Cover(followed & (ahead == 0) & leaves & (inside == self._least),
+                  "follows one through"),
             Cover(enters & leaves & (inside > 0), "in and out in one cycle"),
         ]
         if self._margin:

@@ -88,6 +88,8 @@ module axi4_memory #(
     // ---- What the testbench reads ----
     reg [63:0] cycle /* verilator public_flat_rw */ = 64'd0;       // clock edges seen
     reg [DATA_BITS-1:0] mem [0:WORDS-1] /* verilator public_flat_rw */;
+    integer word;
+    initial for (word = 0; word < WORDS; word = word + 1) mem[word] = {DATA_BITS{1'b0}};
 
     // ---- Queues ----
     reg [ADDRESS_BITS-1:0] ar_address [0:BURSTS-1];
@@ -180,7 +182,7 @@ module axi4_memory #(
     always @(load_toggle) if (load_toggle != load_done) begin
         load_done = load_toggle;
         file = $fopen("load.bin", "rb");
-        if (file == 0) $error("cannot open load.bin");
+        if (file == 0) $fatal(1, "cannot open load.bin");
         else begin
             at = backdoor_address;
             next = $fgetc(file);
@@ -196,7 +198,7 @@ module axi4_memory #(
     always @(dump_toggle) if (dump_toggle != dump_done) begin
         dump_done = dump_toggle;
         file = $fopen("dump.bin", "wb");
-        if (file == 0) $error("cannot open dump.bin");
+        if (file == 0) $fatal(1, "cannot open dump.bin");
         else begin
             for (at = backdoor_address >> BYTES_LOG2;
                  (at << BYTES_LOG2) < backdoor_address + backdoor_bytes; at = at + 64'd1)
@@ -231,7 +233,7 @@ module axi4_memory #(
         // Transfers of the cycle that ends.
         if (arvalid && arready) begin
             if (arburst != 2'd1 || arsize != BYTES_LOG2)
-                $error("read burst must be INCR and of whole beats: type %0d, size %0d",
+                $fatal(1, "read burst must be INCR and of whole beats: type %0d, size %0d",
                        arburst, arsize);
             slot = (ar_head + ar_count) % BURSTS;
             ar_address[slot] = araddr;
@@ -244,7 +246,7 @@ module axi4_memory #(
         end
         if (awvalid && awready) begin
             if (awburst != 2'd1 || awsize != BYTES_LOG2)
-                $error("write burst must be INCR and of whole beats: type %0d, size %0d",
+                $fatal(1, "write burst must be INCR and of whole beats: type %0d, size %0d",
                        awburst, awsize);
             slot = (aw_head + aw_count) % BURSTS;
             aw_address[slot] = awaddr;
@@ -276,7 +278,7 @@ module axi4_memory #(
                    64'(w_strobes[w_head]), w_data[w_head]);
             if (response > w_response) w_response = response;
             if (w_lasts[w_head] != (w_beat == aw_len[aw_head]))
-                $error("WLAST must mark beat %0d of the burst, not beat %0d",
+                $fatal(1, "WLAST must mark beat %0d of the burst, not beat %0d",
                        aw_len[aw_head], w_beat);
             if (w_beat == aw_len[aw_head]) begin
                 slot = (b_head + b_count) % BURSTS;

@@ -44,8 +44,8 @@ ACCEPTED_WARNINGS: dict[str, str] = {
     "UNUSEDSIGNAL": "wires of named structure fields and of replaced processes stay in the text",
     "DECLFILENAME": "all modules of an export are in one file",
     "CASEINCOMPLETE": "Amaranth assigns a default before the case statement instead of in it",
-    "CASEOVERLAP": "the order of Amaranth's patterns is their priority",
-    "PINCONNECTEMPTY": "an output that nobody reads is left open on purpose",
+    "PROCASSINIT": "Amaranth gives a flop its power-up value in the declaration",
+    "VARHIDDEN": "a memory may be called like an instance of the module above it",
 }
 
 
@@ -139,8 +139,10 @@ def _main_text() -> str:
          "static vluint64_t trace_from = 0, trace_to = ~0ULL;\nstatic vluint64_t main_time = 0;"),
         ("std::string arg = std::string(argv[i]);",
          "std::string arg = std::string(argv[i]);\n"
-         "        if (arg.rfind(\"+trace_from=\", 0) == 0) trace_from = std::stoull(arg.substr(12));\n"
-         "        if (arg.rfind(\"+trace_to=\", 0) == 0) trace_to = std::stoull(arg.substr(10));"),
+         "        if (arg.rfind(\"+trace_from=\", 0) == 0)\n"
+         "            trace_from = std::stoull(arg.substr(12));\n"
+         "        if (arg.rfind(\"+trace_to=\", 0) == 0)\n"
+         "            trace_to = std::stoull(arg.substr(10));"),
         ("if (tfp) {\n            tfp->dump(main_time);",
          "if (tfp && main_time >= trace_from && main_time < trace_to) {\n"
          "            tfp->dump(main_time);"),
@@ -169,8 +171,8 @@ def build(source: wiring.Component | str, *, top: str, sources: Sequence[Path] =
         The simulator writes a waveform, dump.vcd; plusargs `+trace_from` and `+trace_to` (in time
         steps) bound it.
     internals : bool
-        Tests may reach every signal by its hierarchical name. Slow; otherwise they reach the
-        ports of the top module, and what a Verilog file marks `verilator public_flat_rw`.
+        Tests may reach every signal by its hierarchical name, which makes the simulation slower;
+        otherwise those of the top module, and what Verilog marks `verilator public_flat_rw`.
     randomized : bool
         Registers without a reset value and don't-cares get random values, by the seed of the run.
     arguments : sequence of str
@@ -322,7 +324,8 @@ def run(model: Model, tests: str, *, name: str = "", testcase: str | Sequence[st
         broken = str(error)
     # What the design itself complained of, which cocotb does not know.
     complaints = "" if show else "\n".join(
-        line for line in _tail(log, 1000).splitlines() if re.match(r"(\[\d+\] )?%Error", line))
+        line for line in _tail(log, 1000).splitlines()
+        if re.match(r"(\[\d+\] )?%(Error|Fatal)|FATAL:|ERROR:", line))
     outcomes = tuple(_outcomes(results, complaints)) if results.is_file() else ()
     if not outcomes or broken and all(outcome.passed for outcome in outcomes):
         reason = broken or f"no test in {tests} was run"

@@ -27,6 +27,7 @@ __all__ = ["Action", "Campaign", "Cancel", "ClearFault", "Command", "Commit", "E
 PAGE_BYTES = 4096
 LARGEST_COUNT_BYTES = 20 << 10
 ID_BITS = 16
+OWNER_MAX = 31      # of the register's field: no partition, unless there are 32
 WORD_MAX = (1 << 32) - 1
 
 
@@ -351,6 +352,7 @@ class Campaign:
             replace(row, may_receive=not row.may_receive),
             replace(row, senders=random.getrandbits(self.config.partitions)),
             replace(row, owner=random.randrange(self.config.partitions)),
+            replace(row, owner=min(self.config.partitions, OWNER_MAX)),
             replace(row, length=ENTRY_UNIT_BYTES),
             replace(row, length=row.length + 1),
             replace(row, base=row.base + ENTRY_UNIT_BYTES // 2),

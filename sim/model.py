@@ -375,10 +375,16 @@ class Model:
         if wait_limit is not None:
             state.wait_limit = wait_limit
 
-    def command(self, cycle: int, partition: int, command: Send, *, rejected: bool = False) -> int:
-        """COMMAND was written. Returns the command's number, from 1; 0 if it was rejected."""
+    def command(self, cycle: int, partition: int, command: Send, *,
+                rejected: bool | None = False) -> int:
+        """COMMAND was written. Returns the command's number, from 1; 0 if it was rejected.
+
+        `rejected`: what the hardware did, or None to take the model's own answer.
+        """
         state = self._step(cycle, partition)
         depth = self.config.command_queue_depth
+        if rejected is None:
+            rejected = len(state.queue) >= depth
         if rejected:
             if len(state.queue) < depth - self._queue_slack:
                 raise ModelMismatch(
@@ -420,7 +426,7 @@ class Model:
             taken = bool(state.events)
         if taken != bool(state.events):
             just_came = bool(state.events) and state.event_cycles[0] >= cycle - self._slack_cycles
-            if taken or not just_came:
+            if not just_came:
                 raise ModelMismatch(f"EVENT_POP of partition {partition}: expected taken="
                                     f"{not taken}, seen taken={taken} (cycle {cycle})")
             return Event()
@@ -595,7 +601,9 @@ class Model:
         for past in reversed(self._recent):
             view = past.over(view)
             views.append(view)
-        for sampled in {self.cycle: None, self.cycle - self._slack_cycles: None}:
+        # Time matters only to a head that waits.
+        late = self._slack_cycles if head.wait_status is not None else 0
+        for sampled in range(self.cycle, self.cycle - late - 1, -1):
             for view in views:
                 for verdict in self._verdicts(partition, head, sampled, view):
                     choices.setdefault(verdict, self._cursor_for(partition, head, view))
@@ -843,7 +851,8 @@ class Model:
             if bad:
                 message.bad_read = address
             else:
-                message.data += held[max(0, message.src_address - address):message.src_end - address]
+                first = max(0, message.src_address - address)
+                message.data += held[first:message.src_end - address]
         message.read_next += unit
         if message.read_next >= message.src_end:
             self._to_read.popleft()
@@ -956,7 +965,8 @@ class Model:
                             f"message in flight writes there (cycle {cycle})")
 
     def _excused(self, message: _Message) -> bool:
-        """Whether the message may stay incomplete: it, or one of its partition before it, failed."""
+        """Whether the message may stay incomplete: it, or an earlier one of its partition, failed.
+        """
         if self._partitions[message.partition].halted:
             return True
         for other in self._in_flight:

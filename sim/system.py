@@ -102,7 +102,7 @@ class System(wiring.Component):
             self.adapter.control, self.adapter.front, self.adapter.completion)
         write, manager = control.bank.partition_write, control.bank.manager_write
         verdict = front.verdicts.payload
-        report = completion.completed
+        report, outcome = completion.completed, completion.completions.payload
         change = control.changes.payload
         return Instance(
             "adapter_trace", i_clk=ClockSignal(), i_rst=ResetSignal(),
@@ -120,7 +120,7 @@ class System(wiring.Component):
                                   verdict.blocked),
             i_complete_en=report.en,
             i_complete_partition=report.partition,
-            i_complete_outcome=Cat(completion.outcome.status, completion.outcome.tag),
+            i_complete_outcome=Cat(outcome.status, outcome.tag),
             i_change_en=control.changes.valid & control.changes.ready,
             i_change_partition=change.partition,
             i_change_done=Cat(change.kind, front.changed),

@@ -194,3 +194,9 @@ def cxx() -> str:
     if int(re.match(r"\d+", version)[0]) < _OLDEST_GXX:
         raise ToolError(f"g++ must be of version {_OLDEST_GXX} or later (C++20), not {version}")
     return "g++"
+
+
+if __name__ == "__main__":
+    # For shells: the folder that has to be on the PATH.
+    setup()
+    print(LAUNCHERS)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from amaranth.sim import Simulator
 
-from formal.mutants import broken, mutated
+from formal.mutants import EVERY_FAILURE, broken, mutated
 from formal.run import Job, prove
 from formal.spec_bounds import BoundsSpec, jobs
 from mvxl import bounds
@@ -28,7 +28,7 @@ REFUSED = "nothing is wrongly refused"
 ADDRESS = "address is base + offset"
 
 
-@pytest.mark.parametrize(("name", "old", "new", "expected"), [
+FAULTS = [
     ("one-byte-less", "room >= 0", "room > 0", REFUSED),
     ("one-byte-more", "room >= 0", "room >= -1", GRANTED),
     ("sum-of-32-bits", "- self.offset - self.count",
@@ -38,17 +38,27 @@ ADDRESS = "address is base + offset"
     ("offset-not-looked-at", "- self.offset - self.count", "- self.count", GRANTED),
     ("address-without-carry", "self.base) + self.offset", "self.base) | self.offset", ADDRESS),
     ("offset-of-31-bits", "self.base) + self.offset", "self.base) + self.offset[:31]", ADDRESS),
-])
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "expected"), FAULTS,
+                         ids=[fault[0] for fault in FAULTS])
 def test_planted_fault(name: str, old: str, new: str, expected: str) -> None:
     unit = mutated(bounds, old, new).BoundsChecker(CONFIG)
     result = prove(Job(name=f"bounds-fault-{name}", spec=BoundsSpec(CONFIG, unit), mode="bmc",
-                       depth=4, min_asserts=5))
+                       depth=4, min_asserts=5, engine=EVERY_FAILURE))
     assert result.status == "FAIL", result.explain()
     assert expected in broken(result), result.explain()
 
 
-def test_no_unit_no_pass() -> None:
-    """The gate against empty proofs: more assertions asked for than there are is no pass."""
+def test_fault_must_have_one_place() -> None:
+    with pytest.raises(ValueError) as told:
+        mutated(bounds, "room", "free")
+    assert str(told.value).startswith("the text to change must occur once in mvxl.bounds, not ")
+
+
+def test_too_few_assertions_are_no_pass() -> None:
+    """The gate against empty proofs."""
     result = prove(Job(name="bounds-gate", spec=BoundsSpec(CONFIG), mode="prove", depth=2,
                        min_asserts=6))
     assert not result.passed

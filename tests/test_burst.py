@@ -7,9 +7,11 @@ import random
 from typing import Any
 
 import pytest
+from amaranth.hdl import Fragment
 from amaranth.sim import Simulator
 
-from formal.mutants import broken, mutated
+from formal.inside import register
+from formal.mutants import EVERY_FAILURE, broken, mutated
 from formal.run import Job, prove
 from formal.spec_burst import BurstSpec, jobs
 from mvxl import burst
@@ -27,7 +29,7 @@ def test_proof(name: str) -> None:
     assert result.passed, result.explain()
 
 
-@pytest.mark.parametrize(("name", "old", "new", "expected"), [
+FAULTS = [
     ("last-inclusive-as-exclusive", "index == span.last[block:]",
      "index == (span.last + 1)[block:]", "last marks the burst of the last byte"),
     ("edge-refused", "Mux(last, span.last[lane:block], ~0)",
@@ -57,10 +59,15 @@ def test_proof(name: str) -> None:
      "lane of the first byte"),
     ("stopped-by-another", "self.stop.bit_select(span.partition, 1)", "self.stop.any()",
      "void if and only if the partition is stopped"),
-])
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "expected"), FAULTS,
+                         ids=[fault[0] for fault in FAULTS])
 def test_planted_fault(name: str, old: str, new: str, expected: str) -> None:
     unit = mutated(burst, old, new).BurstSplitter(CONFIG)
-    result = prove(Job(name=f"burst-fault-{name}", mode="bmc", depth=8, min_asserts=20,
+    result = prove(Job(name=f"burst-fault-{name}", mode="bmc", depth=6, min_asserts=20,
+                       engine=EVERY_FAILURE,
                        spec=BurstSpec(CONFIG, unit, invariants=False)))
     assert result.status == "FAIL", result.explain()
     assert expected in broken(result), result.explain()
@@ -78,6 +85,14 @@ def test_planted_fault_beyond_any_trace() -> None:
                        depth=2, min_asserts=20))
     assert not result.passed
     assert "last marks the burst of the last byte" in broken(result), result.explain()
+
+
+def test_invariant_of_a_register_that_is_not_there() -> None:
+    unit = Fragment.get(BurstSplitter(CONFIG), None)
+    assert register(unit, "index").name == "index"
+    with pytest.raises(ValueError) as told:
+        register(unit, "pointer")
+    assert str(told.value) == "the unit must assign exactly one register called 'pointer', not 0"
 
 
 def expected_bursts(config: AdapterConfig, address: int, count: int) -> list[dict[str, int]]:

@@ -39,7 +39,7 @@ def model() -> Model:
 def passes(model: Model, testcase: str, **parameters: Any) -> None:
     done = run(model, "tb.tb_memory", testcase=testcase, parameters=parameters,
                plusargs=["+memory_log=log.bin"])
-    assert [outcome.name.rpartition(".")[2] for outcome in done.outcomes] == [testcase]
+    assert [outcome.name for outcome in done.outcomes] == [testcase]
     assert done.outcomes[0].passed, done.outcomes[0].message
 
 

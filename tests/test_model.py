@@ -327,6 +327,32 @@ def test_holding_counts_only_while_another_waits() -> None:
             model.complete(model.cycle)
 
 
+def test_holding_goes_on_when_the_other_gave_up() -> None:
+    model = make_model()
+    for _ in range(40):
+        accept(model, 0, dst_id=3, count=1)
+        if model.in_flight() > 1:
+            model.complete(model.cycle)
+    accept(model, 2, src_id=2, dst_id=3)
+    for _ in range(32):
+        model.command(model.cycle, 0, send(dst_id=3, count=1))
+        assert model.attempt(model.cycle, 0, seen=OK) == OK
+        model.complete(model.cycle)
+    model.set_partition(model.cycle, 2, enabled=False)
+    assert model.attempt(model.cycle, 2).accepted
+    model.command(model.cycle, 0, send(dst_id=3, count=1))
+    assert model.attempt(model.cycle, 0, seen=OK) == OK
+
+
+def test_who_waits_for_space_does_not_go_first() -> None:
+    model = make_model()
+    assert status_of(model, count=120) is Status.OK
+    assert accept(model, 0, wait=True).waits
+    model.command(model.cycle, 2, send(src_id=2, count=8))
+    with pytest.raises(ModelMismatch, match="expected accepted with OK, seen returned"):
+        model.attempt(model.cycle, 2, seen=RETURNED)
+
+
 def test_those_turned_away_may_go_first() -> None:
     model = make_model()
     accept(model, 0)
@@ -378,6 +404,27 @@ def test_decision_may_be_late_to_see_two_changes() -> None:
     with pytest.raises(ModelMismatch, match="expected accepted with DST_FULL or returned"):
         model.attempt(model.cycle, 0, seen=OK)
     assert model.attempt(model.cycle, 0, seen=Verdict(True, Status.DST_FULL)).accepted
+
+
+def test_decision_may_be_late_to_see_a_completion_and_a_rewind() -> None:
+    for seen in (OK, RETURNED, Verdict(True, Status.DST_FULL)):
+        model = make_model(slack_cycles=4)
+        accept(model, 0, count=100)
+        model.command(model.cycle, 2, send(src_id=2, count=100))
+        model.complete(model.cycle)
+        model.rewind_request(model.cycle, 1, 1)
+        assert model.rewind(model.cycle, 1)
+        assert model.attempt(model.cycle, 2, seen=seen) == seen
+
+
+def test_decision_sees_what_an_accepted_one_before_it_saw() -> None:
+    model = make_model(slack_cycles=4)
+    accept(model, 0)
+    model.complete(model.cycle)
+    accept(model, 0, dst_id=3)
+    model.command(model.cycle, 2, send(src_id=2))
+    with pytest.raises(ModelMismatch, match="expected accepted with OK, seen returned"):
+        model.attempt(model.cycle, 2, seen=RETURNED)
 
 
 def test_decision_may_be_late_to_see_a_halt() -> None:

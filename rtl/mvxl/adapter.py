@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -122,12 +122,14 @@ class Adapter(wiring.Component):
         ]
 
         # Front end → engine, completion, events.
+        accepted = Signal()
+        m.d.comb += accepted.eq(front.verdicts.valid & front.verdicts.payload.accepted)
         wiring.connect(m, front.reads, engine.reads)
         wiring.connect(m, front.writes, engine.writes)
         wiring.connect(m, front.accepted, completion.accepted)
         m.d.comb += [
-            events.started.en.eq(front.accepted.valid),
-            events.started.partition.eq(front.accepted.payload.partition),
+            events.started.en.eq(accepted),
+            events.started.partition.eq(front.verdicts.payload.partition),
             events.quota_receiver.eq(front.quota_receiver),
             events.quota_sender.eq(front.quota_sender),
             events.reserve.eq(front.reserve),
@@ -150,7 +152,7 @@ class Adapter(wiring.Component):
             queues.wake_freed.en.eq(front.freed),
             queues.wake_freed.id.eq(front.freed_id),
             queues.completed.eq(completion.completed),
-            control.accepted.eq(front.accepted.valid),
+            control.accepted.eq(accepted),
             control.completed.eq(completion.completed.en),
             control.room_freed.eq(events.room_freed),
             events.pop.eq(control.pop),

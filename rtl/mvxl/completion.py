@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AdapterConfig
-from .messages import TAG_BITS, Completion, InFlight, Release, Status, WriteEnd
+from .messages import Completion, InFlight, Release, Status, WriteEnd
 from .stream import Queue
 
 __all__ = ["CompletionUnit"]
@@ -33,14 +33,13 @@ class CompletionUnit(wiring.Component):
     responses : In(stream.Signature(1))
         Write responses; 1: an error.
     halted : In(config.partitions)
-        Bit p: an earlier command of partition p failed. Takes a failure of `completed` in the
-        next cycle.
+        Bit p: an earlier command of partition p failed. Shows a failure in the cycle after
+        `completed` told it.
     releases : Out(stream.Signature(Release))
     completions : Out(stream.Signature(Completion))
     completed : Out(struct {en, partition, failed})
-        A command ends in this cycle; `failed`: with a bus error.
-    outcome : Out(struct {status, tag})
-        How it ends.
+        A command has ended, in the cycle before; `failed`: with a bus error. `completions` tells
+        the rest of it in this cycle.
     write_error : Out(config.partitions)
         Bit p: a write of partition p was answered with an error.
     fault : Out(struct {en, partition, status, write, address})
@@ -64,7 +63,6 @@ class CompletionUnit(wiring.Component):
             "completions": Out(stream.Signature(Completion(config))),
             "completed": Out(data.StructLayout(
                 {"en": 1, "partition": config.partition_bits, "failed": 1})),
-            "outcome": Out(data.StructLayout({"status": Status, "tag": TAG_BITS})),
             "write_error": Out(config.partitions),
             "fault": Out(data.StructLayout({
                 "en": 1, "partition": config.partition_bits, "status": Status, "write": 1,
@@ -112,17 +110,22 @@ class CompletionUnit(wiring.Component):
             self.releases.payload.dst_id.eq(head.dst_id),
             self.releases.payload.advance.eq(published),
             self.releases.payload.cursor.eq(head.offset + head.count),
+            in_flight.o.ready.eq(done),
+        ]
+        failed = Signal()
+        m.d.comb += [
+            failed.eq(~halted & (read_failed | write_failed)),
+            # Nothing overwrites the address before the record is made.
+            self.fault.address.eq(fault_address),
+        ]
+        m.d.sync += [
             self.completed.en.eq(done),
             self.completed.partition.eq(head.partition),
-            self.completed.failed.eq(~halted & (read_failed | write_failed)),
-            self.outcome.status.eq(status),
-            self.outcome.tag.eq(head.tag),
-            self.fault.en.eq(done & self.completed.failed),
+            self.completed.failed.eq(failed),
+            self.fault.en.eq(done & failed),
             self.fault.partition.eq(head.partition),
             self.fault.status.eq(status),
             self.fault.write.eq(write_failed),
-            self.fault.address.eq(fault_address),
-            in_flight.o.ready.eq(done),
         ]
         with m.If(self.completions.ready):
             m.d.sync += self.completions.valid.eq(0)

@@ -131,7 +131,7 @@ class Control(wiring.Component):
         parameters = {}
         for name, width in (("src_id", ID_BITS), ("src_offset", OFFSET_BITS),
                             ("dst_id", ID_BITS), ("count", OFFSET_BITS)):
-            memory = ScrubbedMemory(width, depth=config.partitions)
+            memory = ScrubbedMemory(width, depth=config.partitions, zeroed=True)
             m.submodules[name] = memory
             m.d.comb += [
                 memory.write_en.eq(strobe[name]),
@@ -215,7 +215,8 @@ class Control(wiring.Component):
         self._sizes(m, value.config)
 
         # RECEIVE_CURSOR: of an entry that the reader owns, otherwise 0, in the same time.
-        m.submodules.receive_id = receive_id = ScrubbedMemory(ID_BITS, depth=config.partitions)
+        m.submodules.receive_id = receive_id = ScrubbedMemory(
+            ID_BITS, depth=config.partitions, zeroed=True)
         mine = Signal()
         m.d.comb += [
             receive_id.write_en.eq(bank.partition_write.strobe.receive_id),
@@ -310,7 +311,8 @@ class Control(wiring.Component):
         done = Signal(config.partitions)
         refused = Signal(config.partitions)
         turn = Signal(config.partition_bits)
-        m.submodules.rewind_id = ids = ScrubbedMemory(ID_BITS, depth=config.partitions)
+        m.submodules.rewind_id = ids = ScrubbedMemory(
+            ID_BITS, depth=config.partitions, zeroed=True)
         m.d.comb += [
             # A write while the one before is still to be done changes nothing.
             ids.write_en.eq(write.strobe.rewind & ~busy.bit_select(write.partition, 1)),
@@ -328,7 +330,7 @@ class Control(wiring.Component):
                 m.d.sync += [busy[p].eq(1), done[p].eq(0), refused[p].eq(0)]
             with m.Elif(request.taken & (turn == p)):
                 m.d.sync += [
-                    busy[p].eq(0), done[p].eq(self.changed), refused[p].eq(~self.changed)]
+                    busy[p].eq(0), done[p].eq(1), refused[p].eq(~self.changed)]
         value = bank.partition_value.rewind_status
         for name, vector in (("busy", busy), ("done", done), ("refused", refused)):
             m.d.comb += value[name].eq(vector.bit_select(reader, 1))
@@ -366,17 +368,19 @@ class Control(wiring.Component):
         reasons = registers["entry_status"]["reason"].encoding
         end = Signal(config.address_bits + 1)
         fault = Signal(3)
-        m.d.comb += end.eq(base[:config.address_bits] + length)
+        m.d.sync += end.eq(base[:config.address_bits] + length)
         with m.If((staged_id >> config.id_bits).any()):
-            m.d.comb += fault.eq(reasons["BAD_ID"])
+            m.d.sync += fault.eq(reasons["BAD_ID"])
         with m.Elif(base[:unit_log2].any() | (base >> config.address_bits).any()):
-            m.d.comb += fault.eq(reasons["BAD_BASE"])
+            m.d.sync += fault.eq(reasons["BAD_BASE"])
         with m.Elif(length[:unit_log2].any() | (access.valid & (length == 0))):
-            m.d.comb += fault.eq(reasons["BAD_LENGTH"])
+            m.d.sync += fault.eq(reasons["BAD_LENGTH"])
         with m.Elif(end > 1 << config.address_bits):
-            m.d.comb += fault.eq(reasons["BAD_END"])
+            m.d.sync += fault.eq(reasons["BAD_END"])
         with m.Elif(access.owner >= config.partitions):
-            m.d.comb += fault.eq(reasons["BAD_OWNER"])
+            m.d.sync += fault.eq(reasons["BAD_OWNER"])
+        with m.Else():
+            m.d.sync += fault.eq(reasons["NONE"])
 
         busy = Signal()
         done = Signal()
@@ -410,7 +414,9 @@ class Control(wiring.Component):
             with m.State("IDLE"):
                 with m.If(committing):
                     m.d.sync += [busy.eq(1), done.eq(0), refused.eq(0), reason.eq(0)]
-                    m.next = "CHECK"
+                    m.next = "SUM"
+            with m.State("SUM"):
+                m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.sync += [
                     entry.valid.eq(access.valid),
@@ -424,7 +430,7 @@ class Control(wiring.Component):
                     reason.eq(fault),
                 ]
                 with m.If(fault.any()):
-                    m.d.sync += [busy.eq(0), refused.eq(1)]
+                    m.d.sync += [busy.eq(0), done.eq(1), refused.eq(1)]
                     m.next = "IDLE"
                 with m.Else():
                     m.next = "INVALIDATE"

@@ -63,7 +63,7 @@ class EventUnit(wiring.Component):
     pop : In(struct {en, partition})
         Drops the oldest event of a partition, if there is one. At most every second cycle.
     compare : In(struct {en, partition, value})
-        Writes COMPLETED_COMPARE. At most every second cycle.
+        Writes COMPLETED_COMPARE. At most every second cycle; 0 before `ready`.
     waiting : Out(range(event_slots + 1)).array(config.partitions)
         Events in each queue.
     reached : Out(config.partitions)
@@ -112,42 +112,49 @@ class EventUnit(wiring.Component):
         waiting = Array(self.waiting)
 
         # COMPLETED and its compare value. A write of the latter and a completion do not go
-        # through in one cycle, so that neither sees half of the other.
+        # through in one cycle; each has the two compared in the cycle behind it.
         m.submodules.counts = counts = ScrubbedMemory(
-            COMPLETED_BITS, depth=config.partitions, reads=3)
+            COMPLETED_BITS, depth=config.partitions, reads=2)
         m.submodules.compares = compares = ScrubbedMemory(
-            COMPLETED_BITS, depth=config.partitions)
-        next_count = Signal(COMPLETED_BITS)
+            COMPLETED_BITS, depth=config.partitions, zeroed=True)
         counting = Signal()
+        count = Signal(COMPLETED_BITS)
+        comparing = Signal()
+        compared = Signal(config.partition_bits)
+        compared_count = Signal(COMPLETED_BITS)
         distance = Signal(COMPLETED_BITS)
         m.d.comb += [
-            counts.read_row[0].eq(done.partition),
-            counts.read_row[1].eq(self.compare.partition),
-            counts.read_row[2].eq(self.partition),
-            self.completed.eq(counts.read_data[2]),
-            compares.read_row[0].eq(done.partition),
-            next_count.eq(counts.read_data[0] + 1),
+            counts.read_row[0].eq(
+                Mux(self.compare.en, self.compare.partition, done.partition)),
+            counts.read_row[1].eq(self.partition),
+            self.completed.eq(counts.read_data[1]),
+            count.eq(counts.read_data[0] + counting),
             counts.write_en.eq(counting),
             counts.write_row.eq(done.partition),
-            counts.write_data.eq(next_count),
+            counts.write_data.eq(count),
             compares.write_en.eq(self.compare.en),
             compares.write_row.eq(self.compare.partition),
             compares.write_data.eq(self.compare.value),
-            distance.eq(Mux(self.compare.en, counts.read_data[1] - self.compare.value,
-                            next_count - compares.read_data[0])),
+            compares.read_row[0].eq(compared),
+            distance.eq(compared_count - compares.read_data[0]),
+        ]
+        m.d.sync += [
+            comparing.eq(self.compare.en | counting),
+            compared.eq(counts.read_row[0]),
+            compared_count.eq(count),
         ]
         for p in everyone:
-            with m.If(Mux(self.compare.en, self.compare.partition == p,
-                          counting & (done.partition == p))):
+            with m.If(comparing & (compared == p)):
                 m.d.sync += self.reached[p].eq(~distance[-1])
 
-        # The queues: one memory, and what a pop has to know in a second one.
+        # The queues: one memory, and what a pop has to know in a second one. An empty queue's
+        # head is read while it is written, but then nothing is made of it.
         m.submodules.events = events = Memory(
             shape=Event(config), depth=config.partitions * slots, init=[],
-            attrs={"ram_style": "block"})
+            attrs={"ram_style": "block", "no_rw_check": 1})
         m.submodules.origins = origins = Memory(
             shape=data.StructLayout({"own": 1, "peer": config.partition_bits}),
-            depth=config.partitions * slots, init=[], attrs={"ram_style": "block"})
+            depth=config.partitions * slots, init=[], attrs={"ram_style": "block", "no_rw_check": 1})
         heads = Array(Signal(slot_bits, name=f"head_{p}") for p in everyone)
         tails = Array(Signal(slot_bits, name=f"tail_{p}") for p in everyone)
         push = Signal()

@@ -45,7 +45,8 @@ def flat_ports(component: wiring.Component) -> dict[str, tuple[Value, PortDirect
 def to_verilog(component: wiring.Component, name: str, *, emit_src: bool = True) -> str:
     """Verilog text of `component` as module `name`, with `clk`, `rst` and its flat ports.
 
-    `emit_src`: give the Python file and line of every object in `src` attributes. Yosys is found as Amaranth finds it: by the variable YOSYS, or on the PATH.
+    `emit_src`: give the Python file and line of every object in `src` attributes. Yosys is found
+    as Amaranth finds it: by the variable YOSYS, or on the PATH.
 
     Raises
     ------

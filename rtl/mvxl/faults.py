@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import AdapterConfig
@@ -40,7 +41,7 @@ class FaultLog(wiring.Component):
         Whose record is read, combinational:
     write, status, lost, address : Out
         Direction (1: write), status, faults since, bus address (bytes) of the beat (reads) or
-        burst (writes).
+        burst (writes). The address means something only if the record is valid.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -60,35 +61,40 @@ class FaultLog(wiring.Component):
             "address": Out(config.address_bits),
         })
 
+    def _address_memory(self) -> Memory:
+        return Memory(shape=self.config.address_bits, depth=self.config.partitions, init=[],
+                      attrs={"ram_style": "distributed"})
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
         record = data.StructLayout({"write": 1, "status": Status, "lost": LOST_BITS})
         m.submodules.records = records = ScrubbedMemory(record, depth=config.partitions, reads=2)
-        m.submodules.addresses = addresses = ScrubbedMemory(
-            config.address_bits, depth=config.partitions)
-        m.submodules.pending = pending = ScrubbedMemory(
-            config.address_bits, depth=config.partitions)
+        # Addresses need no scrubbing: each is written before its record becomes valid.
+        m.submodules.addresses = addresses = self._address_memory()
+        m.submodules.pending = pending = self._address_memory()
+        write_address, read_address = addresses.write_port(), addresses.read_port(domain="comb")
+        write_pending, read_pending = pending.write_port(), pending.read_port(domain="comb")
 
         known = Signal()
         old = Signal(record)
         new = Signal(record)
         m.d.comb += [
-            self.ready.eq(records.ready & addresses.ready & pending.ready),
-            pending.write_en.eq(self.read_fault.en),
-            pending.write_row.eq(self.read_fault.partition),
-            pending.write_data.eq(self.read_fault.address),
-            pending.read_row[0].eq(self.fault.partition),
+            self.ready.eq(records.ready),
+            write_pending.en.eq(self.read_fault.en),
+            write_pending.addr.eq(self.read_fault.partition),
+            write_pending.data.eq(self.read_fault.address),
+            read_pending.addr.eq(self.fault.partition),
             known.eq(self.valid.bit_select(self.fault.partition, 1)),
             records.read_row[0].eq(self.fault.partition),
             old.eq(records.read_data[0]),
             records.write_en.eq(self.fault.en),
             records.write_row.eq(self.fault.partition),
             records.write_data.eq(new),
-            addresses.write_en.eq(self.fault.en & ~known),
-            addresses.write_row.eq(self.fault.partition),
-            addresses.write_data.eq(
-                Mux(self.fault.write, self.fault.address, pending.read_data[0])),
+            write_address.en.eq(self.fault.en & ~known),
+            write_address.addr.eq(self.fault.partition),
+            write_address.data.eq(
+                Mux(self.fault.write, self.fault.address, read_pending.data)),
         ]
         with m.If(known):
             m.d.comb += [new.eq(old), new.lost.eq(Mux(old.lost.all(), old.lost, old.lost + 1))]
@@ -100,11 +106,11 @@ class FaultLog(wiring.Component):
         shown = Signal(record)
         m.d.comb += [
             records.read_row[1].eq(self.partition),
-            addresses.read_row[0].eq(self.partition),
+            read_address.addr.eq(self.partition),
             shown.eq(records.read_data[1]),
             self.write.eq(shown.write),
             self.status.eq(shown.status),
             self.lost.eq(shown.lost),
-            self.address.eq(addresses.read_data[0]),
+            self.address.eq(read_address.data),
         ]
         return m

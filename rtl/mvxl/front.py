@@ -7,8 +7,8 @@ table's port and the bounds checker:
 ====  ===========================================================================
 step  what happens (with a table in LUT RAM)
 ====  ===========================================================================
-0     source row is read
-1     source range is checked; destination row, lock and cursor are read
+0     source row, lock and cursor are read
+1     source range is checked; destination row is read
 2     destination range is checked from the cursor; source address is prepared
 3     decision: accepted (lock, space and event room together), refused, or returned
 ====  ===========================================================================
@@ -22,7 +22,7 @@ from amaranth.lib.wiring import In, Out
 
 from .bounds import BoundsChecker
 from .config import ENTRY_UNIT_BYTES, OFFSET_BITS, AdapterConfig
-from .lock import TURN_BITS, LockUnit
+from .lock import LockUnit
 from .memory import ScrubbedMemory
 from .messages import (
     ChangeKind,
@@ -79,15 +79,15 @@ class FrontEnd(wiring.Component):
     circumstances : In(Circumstances)
         Of the request's partition; looked at in the cycle before the decision.
     looking : Out(1)
-        Two cycles before a request's decision.
+        Three cycles before a request's decision.
     verdicts : Out(stream.Signature(Verdict, always_ready=True))
-        The decision, in the cycle in which the request is taken.
+        The decision, in the cycle after the one in which the request is taken.
     changes : In(stream.Signature(TableChange))
         Served in turn with requests.
     changed : Out(1)
         In the cycle in which a change is taken: it was carried out (only REWIND may be refused).
     max_count : In(struct {en, partition, count})
-        Writes a partition's largest count (bytes).
+        Writes a partition's largest count (bytes), 0 before `ready`.
     quota_receiver, quota_sender : Out(config.partition_bits)
         Whose notifications at whom are looked up, combinational with `quota_room : In(1)`.
     reserve : Out(1)
@@ -150,7 +150,7 @@ class FrontEnd(wiring.Component):
         m.submodules.bounds = bounds = BoundsChecker(config)
         m.submodules.lock = lock = LockUnit(config)
         m.submodules.max_counts = max_counts = ScrubbedMemory(
-            OFFSET_BITS, depth=config.partitions)
+            OFFSET_BITS, depth=config.partitions, zeroed=True)
         wiring.connect(m, wiring.flipped(self.releases), lock.releases)
         m.d.comb += [
             self.ready.eq(table.ready & lock.ready & max_counts.ready),
@@ -175,10 +175,12 @@ class FrontEnd(wiring.Component):
         changing = Signal()
         change_next = Signal()
         deciding = Signal()
+        starting = Signal()     # a request's slot begins
         with m.If(step == 0):
             with m.If(self.ready & self.changes.valid & (change_next | ~self.requests.valid)):
                 m.d.sync += [step.eq(1), changing.eq(1)]
             with m.Elif(self.ready & self.requests.valid):
+                m.d.comb += starting.eq(1)
                 m.d.sync += step.eq(1)
         with m.Elif(step == decision_step):
             m.d.sync += [step.eq(0), changing.eq(0), change_next.eq(~changing)]
@@ -186,12 +188,15 @@ class FrontEnd(wiring.Component):
             m.d.sync += step.eq(step + 1)
         m.d.comb += [
             deciding.eq((step == decision_step) & ~changing),
-            self.looking.eq((step == decision_step - 2) & ~changing),
+            self.looking.eq(
+                starting if source_step == 1 else (step == source_step - 1) & ~changing),
         ]
 
         # Lookups. IDs are compared in all their bits: those above the table name no entry.
         at_source = Signal()
         m.d.sync += at_source.eq(step == source_step - 1)
+        # A change's ID is there from step 1 on, a request's from step 0 on.
+        m.d.comb += lock.capture.eq(step == Mux(changing, source_step + 1, source_step))
         with m.If(changing):
             m.d.comb += [table.id.eq(change.id), lock.id.eq(change.id)]
         with m.Else():
@@ -242,11 +247,7 @@ class FrontEnd(wiring.Component):
             never_fits.eq(command.count > Cat(Const(0, unit_log2), entry.length)),
         ]
 
-        # The lock and the event room, as of one cycle before the decision, like the cursor.
-        held = Signal()
         own = Signal()
-        turn = Signal(TURN_BITS)
-        cursor = Signal(OFFSET_BITS)
         room = Signal()
         at = Signal(Circumstances())
         m.d.comb += [
@@ -254,10 +255,7 @@ class FrontEnd(wiring.Component):
             self.quota_sender.eq(partition),
         ]
         m.d.sync += [
-            held.eq(lock.held),
             own.eq(lock.holder == partition),
-            turn.eq(lock.turn),
-            cursor.eq(lock.cursor),
             room.eq(self.quota_room),
             at.eq(self.circumstances),
         ]
@@ -270,38 +268,46 @@ class FrontEnd(wiring.Component):
             bad_count.eq((command.count == 0) | (command.count > max_count)),
         ]
 
-        # The decision.
+        # The decision. What needs neither the destination nor the circumstances is known a cycle
+        # before, from which on `hopeless` holds the first reason.
+        hopeless = Signal()
+        reason = Signal(Status)
+        unlawful = Signal()
+        m.d.comb += unlawful.eq(command.op != Op.SEND)
+        m.d.sync += hopeless.eq(unlawful | bad_count | src_unusable)
+        with m.If(unlawful):
+            m.d.sync += reason.eq(Status.BAD_OP)
+        with m.Elif(bad_count):
+            m.d.sync += reason.eq(Status.BAD_COUNT)
+        with m.Else():
+            m.d.sync += reason.eq(Status.SRC_FAULT)
+
         refused = Signal()
         refusal = Signal(Status)
+        m.d.comb += refused.eq(
+            at.halted | ~at.enabled | at.cancelled | hopeless | dst_unusable | src_outside)
         with m.If(at.halted):
             m.d.comb += refusal.eq(Status.ABORTED)
         with m.Elif(~at.enabled):
             m.d.comb += refusal.eq(Status.NOT_PERMITTED)
-        with m.Elif(command.op != Op.SEND):
-            m.d.comb += refusal.eq(Status.BAD_OP)
         with m.Elif(at.cancelled):
             m.d.comb += refusal.eq(Status.CANCELLED)
-        with m.Elif(bad_count):
-            m.d.comb += refusal.eq(Status.BAD_COUNT)
-        with m.Elif(src_unusable):
-            m.d.comb += refusal.eq(Status.SRC_FAULT)
+        with m.Elif(hopeless):
+            m.d.comb += refusal.eq(reason)
         with m.Elif(dst_unusable):
             m.d.comb += refusal.eq(Status.DST_FAULT)
-        with m.Elif(src_outside):
+        with m.Else():
             m.d.comb += refusal.eq(Status.SRC_BOUNDS)
-        m.d.comb += refused.eq(
-            at.halted | ~at.enabled | (command.op != Op.SEND) | at.cancelled | bad_count
-            | src_unusable | dst_unusable | src_outside)
 
         fenced = Signal()
         blocked = Signal()
         m.d.comb += [
             fenced.eq(command.fence & ~at.idle),
-            blocked.eq(Mux(held, ~own | ~bounds.fits | (at.contended & turn.all()),
+            blocked.eq(Mux(lock.held, ~own | ~bounds.fits | (at.contended & lock.turn.all()),
                            at.overtaken)),
         ]
 
-        verdict = self.verdicts.payload
+        verdict = Signal(Verdict(config))
         granted = Signal()
         patient = Signal()
         m.d.comb += [verdict.partition.eq(partition), patient.eq(command.wait & ~at.expired)]
@@ -332,10 +338,8 @@ class FrontEnd(wiring.Component):
                 verdict.accepted.eq(1),
                 verdict.status.eq(Status.OK),
             ]
-        m.d.comb += [
-            self.verdicts.valid.eq(deciding),
-            self.requests.ready.eq(deciding),
-        ]
+        m.d.comb += self.requests.ready.eq(deciding)
+        m.d.sync += [self.verdicts.valid.eq(deciding), self.verdicts.payload.eq(verdict)]
 
         # What an acceptance sets going.
         place = Signal()
@@ -343,8 +347,8 @@ class FrontEnd(wiring.Component):
             place.eq(deciding & granted),
             lock.place.eq(place),
             lock.partition.eq(partition),
-            lock.next_cursor.eq(cursor + command.count),
-            lock.next_turn.eq(Mux(held & at.contended, turn + 1, 0)),
+            lock.next_cursor.eq(lock.cursor + command.count),
+            lock.next_turn.eq(Mux(lock.held & at.contended, lock.turn + 1, 0)),
             self.reserve.eq(place & command.notify),
             self.reads.valid.eq(place),
             self.reads.payload.partition.eq(partition),
@@ -359,7 +363,7 @@ class FrontEnd(wiring.Component):
             self.accepted.payload.status.eq(verdict.status),
             self.accepted.payload.dst_id.eq(command.dst_id),
             self.accepted.payload.receiver.eq(receiver),
-            self.accepted.payload.offset.eq(cursor),
+            self.accepted.payload.offset.eq(lock.cursor),
             self.accepted.payload.count.eq(command.count),
         ]
         m.d.sync += [
@@ -372,7 +376,9 @@ class FrontEnd(wiring.Component):
 
         # Changes.
         mine = Signal()
-        m.d.comb += mine.eq(entry.valid & (entry.owner == change.partition) & ~lock.held)
+        m.d.comb += mine.eq(
+            entry.valid & (entry.owner == change.partition) & ~lock.held
+            & ~(change.id >> config.id_bits).any())
         m.d.comb += table.write_id.eq(change.id)
         with m.If(changing & (step == decision_step)):
             m.d.comb += self.changes.ready.eq(1)

@@ -57,7 +57,9 @@ class LockUnit(wiring.Component):
     ready : Out(1)
         After reset every entry is free, its cursor 0; this rises when that is so.
     id : In(config.id_bits)
-        Entry to look up, in every cycle. Answers come from flops, `lookup_cycles` later:
+        Entry to look up.
+    capture : In(1)
+        `lookup_cycles` after its ID; from the next cycle on, and until the next capture:
     held : Out(1)
         Messages to it are in flight.
     holder : Out(config.partition_bits)
@@ -67,11 +69,11 @@ class LockUnit(wiring.Component):
     turn : Out(5)
         Messages placed under the holding since others wait.
     place : In(1)
-        A message of `partition` is placed in the entry that is being looked up (its answers are
-        valid), the next one at `next_cursor`; `next_turn` is remembered. Lookups presented from
-        the cycle after the next on see it.
+        A message of `partition` is placed in the captured entry, whose ID is still `id`, the next
+        one at `next_cursor`; `next_turn` is remembered. The next cycle's lookup sees it.
     clear : In(1)
-        Cursor of the entry that is being looked up to 0; it must not be held.
+        Cursor of the captured entry, whose ID is still `id`, to 0; it must not be held. The next
+        cycle's lookup sees it.
     releases : In(stream.Signature(Release))
         A placed message is complete. Taken once every 2 cycles (3 with block RAM).
     freed : Out(1)
@@ -89,6 +91,7 @@ class LockUnit(wiring.Component):
         super().__init__({
             "ready": Out(1),
             "id": In(config.id_bits),
+            "capture": In(1),
             "held": Out(1),
             "holder": Out(config.partition_bits),
             "cursor": Out(OFFSET_BITS),
@@ -122,39 +125,40 @@ class LockUnit(wiring.Component):
         # Lookup.
         placed = Signal(Placed(config))
         retired = Signal(Retired(config))
+        count = Signal(count_bits)      # placed in the captured entry
+        held = Signal()
         m.d.comb += [
             placed_rows.read_row[0].eq(self.id),
             retired_rows.read_row[0].eq(self.id),
             retired_rows.read_row[1].eq(self.query_id),
+            held.eq(placed.count != retired.count),
         ]
         m.d.sync += [
             placed.eq(placed_rows.read_data[0]),
             retired.eq(retired_rows.read_data[0]),
             self.query_cursor.eq(retired_rows.read_data[1].cursor),
         ]
-        m.d.comb += [
-            self.held.eq(placed.count != retired.count),
-            self.holder.eq(placed.holder),
-            self.cursor.eq(Mux(self.held, placed.cursor, retired.cursor)),
-            self.turn.eq(placed.turn),
-        ]
+        with m.If(self.capture):
+            m.d.sync += [
+                count.eq(placed.count),
+                self.held.eq(held),
+                self.holder.eq(placed.holder),
+                self.cursor.eq(Mux(held, placed.cursor, retired.cursor)),
+                self.turn.eq(placed.turn),
+            ]
 
-        # Placing, one cycle after it was decided.
+        # Placing.
         written = Signal(Placed(config))
-        written_id = Signal(config.id_bits)
-        writing = Signal()
-        m.d.sync += [
-            writing.eq(self.place),
-            written_id.eq(self.id),
-            written.count.eq(placed.count + 1),
+        m.d.comb += [
+            written.count.eq(count + 1),
             written.holder.eq(self.partition),
             written.turn.eq(self.next_turn),
             written.cursor.eq(self.next_cursor),
         ]
         for memory, row in ((placed_rows, written), (placed_counts, written.count)):
             m.d.comb += [
-                memory.write_en.eq(writing),
-                memory.write_row.eq(written_id),
+                memory.write_en.eq(self.place),
+                memory.write_row.eq(self.id),
                 memory.write_data.eq(row),
             ]
 
@@ -163,18 +167,16 @@ class LockUnit(wiring.Component):
         released = Signal(Release(config))
         released_row = Signal(Retired(config))
         last = Signal()
-        clearing = Signal()
-        m.d.sync += clearing.eq(self.clear)
         m.d.comb += [
             retired_rows.read_row[2].eq(self.releases.payload.dst_id),
             placed_counts.read_row[0].eq(self.releases.payload.dst_id),
             released_row.eq(retired_rows.read_data[2]),
         ]
-        with m.If(clearing):
+        with m.If(self.clear):
             m.d.comb += [
                 retired_rows.write_en.eq(1),
-                retired_rows.write_row.eq(written_id),
-                retired_rows.write_data.count.eq(retired.count),
+                retired_rows.write_row.eq(self.id),
+                retired_rows.write_data.count.eq(count),
                 retired_rows.write_data.cursor.eq(0),
             ]
         next_row = Signal(Retired(config))
@@ -192,7 +194,7 @@ class LockUnit(wiring.Component):
                     m.d.comb += self.releases.ready.eq(1)
                     m.next = "WRITE"
             with m.State("WRITE"):
-                with m.If(~clearing):
+                with m.If(~self.clear):
                     m.d.comb += [
                         retired_rows.write_en.eq(1),
                         retired_rows.write_row.eq(released.dst_id),

@@ -27,6 +27,8 @@ class ScrubbedMemory(wiring.Component):
         Rows.
     reads : int
         Read ports.
+    zeroed : bool
+        `write_data` is 0 until `ready`, so that it need not be gated.
     block : bool
         Block RAM: a read shows one cycle after its address, a write in the same cycle included.
         Otherwise LUT RAM: a read shows at once, a write from the next cycle on.
@@ -49,10 +51,11 @@ class ScrubbedMemory(wiring.Component):
     read_data: list[Signal]
 
     def __init__(self, shape: ShapeLike, *, depth: int, reads: int = 1,
-                 block: bool = False) -> None:
+                 zeroed: bool = False, block: bool = False) -> None:
         self._shape = shape
         self._depth = depth
         self._reads = reads
+        self._zeroed = zeroed
         self._block = block
         super().__init__({
             "ready": Out(1),
@@ -77,12 +80,10 @@ class ScrubbedMemory(wiring.Component):
             m.d.comb += [read.addr.eq(row), data.eq(read.data)]
 
         scrub_row = Signal(range(self._depth))
+        with m.If(self.ready | self._zeroed):
+            m.d.comb += write.data.eq(self.write_data)
         with m.If(self.ready):
-            m.d.comb += [
-                write.en.eq(self.write_en),
-                write.addr.eq(self.write_row),
-                write.data.eq(self.write_data),
-            ]
+            m.d.comb += [write.en.eq(self.write_en), write.addr.eq(self.write_row)]
         with m.Else():
             m.d.comb += [write.en.eq(1), write.addr.eq(scrub_row)]
             m.d.sync += scrub_row.eq(scrub_row + 1)

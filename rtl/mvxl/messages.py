@@ -130,7 +130,7 @@ class TableChange(data.StructLayout):
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__({
             "kind": ChangeKind,
-            "id": config.id_bits,
+            "id": ID_BITS,
             "partition": config.partition_bits,
             "entry": Entry(config),
         })

@@ -44,9 +44,11 @@ class CommandQueues(wiring.Component):
     requests : Out(stream.Signature(Request))
         One cycle after a push if everything is idle.
     verdicts : In(stream.Signature(Verdict, always_ready=True))
-        Of the current request, in the cycle in which it is taken.
+        Of a request, in the cycle after it was taken; the next one is withdrawn in this cycle if
+        it is of the same partition and this one returns.
     looking : In(1)
-        Two cycles before the verdict: WAIT_LIMIT is compared.
+        In the first cycle of the current request's slot: WAIT_LIMIT is looked at, to be answered
+        in `circumstances` two cycles later.
     circumstances : Out(Circumstances)
         Of the current request's partition.
     completed : In(struct {en, partition, failed})
@@ -58,7 +60,7 @@ class CommandQueues(wiring.Component):
     cancel, resume : In(config.partitions)
         Bit p: CANCEL, RESUME of partition p.
     settings : In(struct {partition, control_en, enabled, weight, limit_en, limit})
-        Writes of the manager.
+        Writes of the manager; the limit is 0 before `ready`.
     event_room : In(config.partitions)
         Bit p: two more commands of partition p may start without running out of event slots.
     crowded : In(1)
@@ -118,16 +120,11 @@ class CommandQueues(wiring.Component):
         pushed = Array(Signal(index_bits + 1, name=f"pushed_{p}") for p in everyone)
         issued = Array(Signal(index_bits + 1, name=f"issued_{p}") for p in everyone)
         done = Array(Signal(index_bits + 1, name=f"done_{p}") for p in everyone)
-        for p in everyone:
-            m.d.comb += [
-                self.room[p].eq(depth - (pushed[p] - done[p])[:index_bits + 1]),
-                self.full[p].eq((pushed[p] ^ done[p]) == depth),
-                self.empty[p].eq(pushed[p] == done[p]),
-            ]
 
+        # Pushes are at least two cycles apart, so that `full` can be a flop.
         m.submodules.memory = memory = Memory(
             shape=Command(config), depth=config.partitions * depth, init=[],
-            attrs={"ram_style": "block"})
+            attrs={"ram_style": "block", "no_rw_check": 1})
         write = memory.write_port()
         read = memory.read_port()
         accepted_push = Signal()
@@ -137,8 +134,14 @@ class CommandQueues(wiring.Component):
             write.addr.eq(Cat(pushed[self.push.partition][:index_bits], self.push.partition)),
             write.data.eq(self.push.command),
         ]
-        with m.If(accepted_push):
-            m.d.sync += pushed[self.push.partition].eq(pushed[self.push.partition] + 1)
+        for p in everyone:
+            with m.If(accepted_push & (self.push.partition == p)):
+                m.d.sync += pushed[p].eq(pushed[p] + 1)
+            m.d.comb += [
+                self.room[p].eq(depth - (pushed[p] - done[p])[:index_bits + 1]),
+                self.empty[p].eq(pushed[p] == done[p]),
+            ]
+            m.d.sync += self.full[p].eq((pushed[p] ^ done[p]) == depth)
 
         # What is known of each partition's head.
         asleep = Signal(config.partitions)
@@ -153,59 +156,73 @@ class CommandQueues(wiring.Component):
 
         # The current request, and the command that is fetched behind it.
         current = self.requests.payload
-        current_dst = Signal(config.id_bits)
+        occupied = Signal()
         fetched = Signal()
         fetched_partition = Signal(config.partition_bits)
+        follows_own = Signal()      # the current request is behind the one just decided
         verdict = self.verdicts.payload
-        accepted = Signal()
         returned = Signal()
-        advance = Signal()      # the current request's place is free for the next one
-        dropped = Signal()      # what is fetched is behind a command that returns
+        dropped = Signal()          # the current request is behind one that returns
+        taken = Signal()
+        advance = Signal()          # the current request's place is free for the next one
+        current_dst = Signal(config.id_bits)
         m.d.comb += [
             current_dst.eq(current.command.dst_id),
-            accepted.eq(self.verdicts.valid & verdict.accepted),
             returned.eq(self.verdicts.valid & ~verdict.accepted),
-            advance.eq(~self.requests.valid | self.requests.ready),
-            dropped.eq(returned & fetched & (fetched_partition == current.partition)),
+            dropped.eq(returned & follows_own & occupied),
+            self.requests.valid.eq(occupied & ~dropped),
+            taken.eq(occupied & self.requests.ready),
+            advance.eq(~occupied | self.requests.ready),
         ]
 
         # The turn. All that are on the way are within messages_in_flight, so that no queue
-        # behind can overflow.
+        # behind can overflow. The choice is made a cycle ahead; whoever is being decided, and
+        # may be about to return, is not chosen.
         outstanding = Signal(range(config.messages_in_flight + 1))
         issuing = Signal()
-        m.d.sync += outstanding.eq(
-            outstanding + issuing - self.completed.en - returned - dropped)
+        just_issued = Signal()
         may_issue = Signal()
-        m.d.comb += may_issue.eq(
-            self.ready & ~self.crowded & (outstanding != config.messages_in_flight)
-            & (~fetched | advance))
-
+        undecided = Signal(config.partitions)
         nonempty = Signal(config.partitions)
         barred = Signal(config.partitions)
         runnable = Signal(config.partitions)
+        quiet = Signal(config.partitions)       # runnable, and nothing else of it is queued
+        eligible = Signal(config.partitions)
         for p in everyone:
             m.d.comb += [
                 nonempty[p].eq(pushed[p] != issued[p]),
                 # Commands behind RESUME's mark are not to be aborted.
                 barred[p].eq(resuming[p] & (issued[p] == mark[p])),
-                runnable[p].eq(self.event_room[p] & ~barred[p]
-                               & ~(self.verdicts.valid & (current.partition == p))),
+                undecided[p].eq((taken & (current.partition == p))
+                                | (self.verdicts.valid & (verdict.partition == p))),
             ]
+        m.d.comb += [
+            runnable.eq(self.event_room & ~barred & ~undecided),
+            eligible.eq(nonempty & runnable & ~asleep),
+            may_issue.eq(
+                self.ready & ~self.crowded & (outstanding != config.messages_in_flight)
+                & ~just_issued & ~taken & ~self.verdicts.valid),
+        ]
+        m.d.sync += [
+            outstanding.eq(outstanding + issuing - self.completed.en - returned - dropped),
+            just_issued.eq(issuing),
+            quiet.eq(runnable & ~nonempty),
+        ]
         first = Signal(config.partition_bits)       # who is looked at first
         left = Signal(WEIGHT_BITS)                  # requests left of its turn
         weights = Array(Signal(WEIGHT_BITS, name=f"weight_{p}") for p in everyone)
-        eligible = Signal(config.partitions)
-        m.d.comb += eligible.eq(nonempty & runnable & ~asleep)
         chosen = Signal(config.partition_bits)
+        any_chosen = Signal()
         in_turn = Signal(config.partitions)         # those from `first` on
         m.d.comb += in_turn.eq(eligible & (Const((1 << config.partitions) - 1) << first))
+        m.d.sync += any_chosen.eq(eligible.any())
         for candidates in (eligible, in_turn):
             for p in reversed(everyone):
                 with m.If(candidates[p]):
-                    m.d.comb += chosen.eq(p)
+                    m.d.sync += chosen.eq(p)
         fetch = Signal()
         m.d.comb += [
-            fetch.eq(may_issue & eligible.any()),
+            fetch.eq(may_issue & any_chosen & ~fetched),
             read.en.eq(fetch),
             read.addr.eq(Cat(issued[chosen][:index_bits], chosen)),
         ]
@@ -213,28 +230,30 @@ class CommandQueues(wiring.Component):
         # A command that finds everything idle becomes the request at once.
         shortcut = Signal()
         m.d.comb += shortcut.eq(
-            accepted_push & may_issue & ~eligible.any() & ~fetched & advance
-            & (runnable & ~nonempty).bit_select(self.push.partition, 1))
+            accepted_push & may_issue & ~any_chosen & ~fetched & ~occupied
+            & quiet.bit_select(self.push.partition, 1))
         issuer = Signal(config.partition_bits)
         m.d.comb += [
             issuing.eq(fetch | shortcut),
             issuer.eq(Mux(shortcut, self.push.partition, chosen)),
         ]
-        with m.If(issuing):
-            m.d.sync += issued[issuer].eq(issued[issuer] + 1)
-            turn_left = Signal(WEIGHT_BITS)
+        issued_last = Signal(config.partition_bits)
+        turn_left = Signal(WEIGHT_BITS)
+        m.d.sync += issued_last.eq(issuer)
+        with m.If(just_issued):
             m.d.comb += turn_left.eq(
-                Mux((issuer == first) & (left != 0), left - 1, weights[issuer]))
+                Mux((issued_last == first) & (left != 0), left - 1, weights[issued_last]))
             m.d.sync += left.eq(turn_left)
             with m.If(turn_left == 0):
-                m.d.sync += first.eq(Mux(issuer == config.partitions - 1, 0, issuer + 1))
-                m.d.sync += left.eq(0)
+                m.d.sync += first.eq(
+                    Mux(issued_last == config.partitions - 1, 0, issued_last + 1))
             with m.Else():
-                m.d.sync += first.eq(issuer)
+                m.d.sync += first.eq(issued_last)
 
         with m.If(advance):
             m.d.sync += [
-                self.requests.valid.eq((fetched & ~dropped) | shortcut),
+                occupied.eq(fetched | shortcut),
+                follows_own.eq(fetched & (fetched_partition == current.partition)),
                 fetched.eq(0),
             ]
             with m.If(fetched):
@@ -247,48 +266,57 @@ class CommandQueues(wiring.Component):
                     current.partition.eq(self.push.partition),
                     current.command.eq(self.push.command),
                 ]
+        with m.If(dropped):
+            m.d.sync += occupied.eq(0)
         with m.If(fetch):
             m.d.sync += [fetched.eq(1), fetched_partition.eq(chosen)]
 
-        # Waking. An event that comes while a request is being decided on older facts counts, too.
-        decided_change = Signal()
-        decided_id = Signal(config.id_bits)
-        m.d.comb += [
-            # Who was blocked and is no more may have held up others who wait for the same.
-            decided_change.eq(self.wake_changed.en | (
-                self.verdicts.valid & blocked.bit_select(current.partition, 1)
-                & ~(returned & verdict.blocked))),
-            decided_id.eq(Mux(self.wake_changed.en, self.wake_changed.id, current_dst)),
-        ]
+        # Waking. What happens while a request is being decided on older facts counts, too.
+        decided_dst = Signal(config.id_bits)
+        released = Signal()     # by a verdict or a change, `released_id` may be free for others
+        released_id = Signal(config.id_bits)
         drained = Signal(config.partitions)
         overdue = Signal(config.partitions)
-
-        def woken(p: Value | int, dst: Value) -> Value:
-            def of(vector: Value) -> Value:
-                return vector[p] if isinstance(p, int) else vector.bit_select(p, 1)
-            return (self.wake_all | of(self.nudge) | of(self.cancel) | of(drained) | of(overdue)
-                    | (self.wake_freed.en & (self.wake_freed.id == dst))
-                    | (decided_change & (decided_id == dst)))
-
+        woken = Signal(config.partitions)
         woken_meanwhile = Signal()
+        woken_before = Signal()
+        m.d.comb += [
+            # Who was blocked and is no more may have held up others who wait for the same.
+            released.eq(self.wake_changed.en | (
+                self.verdicts.valid & blocked.bit_select(verdict.partition, 1)
+                & ~(returned & verdict.blocked))),
+            released_id.eq(Mux(self.wake_changed.en, self.wake_changed.id, decided_dst)),
+        ]
+        for p in everyone:
+            m.d.comb += woken[p].eq(
+                self.wake_all | self.nudge[p] | self.cancel[p] | drained[p] | overdue[p]
+                | (self.wake_freed.en & (self.wake_freed.id == wait_id[p]))
+                | (released & (released_id == wait_id[p])))
+            with m.If(woken[p]):
+                m.d.sync += asleep[p].eq(0)
+            with m.If(occupied & (current.partition == p)):
+                m.d.sync += wait_id[p].eq(current_dst)
         woken_now = Signal()
         m.d.comb += woken_now.eq(
-            self.wake_all | (self.nudge | self.cancel | drained).bit_select(current.partition, 1)
+            woken.bit_select(current.partition, 1)
             | (self.wake_freed.en & (self.wake_freed.id == current_dst)))
         with m.If(advance):
-            m.d.sync += woken_meanwhile.eq(0)
+            m.d.sync += [
+                decided_dst.eq(current_dst),
+                woken_before.eq(woken_meanwhile | woken_now),
+                woken_meanwhile.eq(0),
+            ]
         with m.Elif(woken_now):
             m.d.sync += woken_meanwhile.eq(1)
-        for p in everyone:
-            with m.If(woken(p, wait_id[p])):
-                m.d.sync += asleep[p].eq(0)
 
         # Verdicts.
         with m.If(self.cancel.any()):
             m.d.sync += cancelled.eq(cancelled | (self.cancel & self.waiting))
         for p in everyone:
             mine = Signal(name=f"verdict_{p}")
-            m.d.comb += mine.eq(self.verdicts.valid & (current.partition == p))
+            m.d.comb += mine.eq(self.verdicts.valid & (verdict.partition == p))
+            with m.If(issuing & (issuer == p)):
+                m.d.sync += issued[p].eq(issued[p] + 1)
             with m.If(mine & verdict.accepted):
                 m.d.sync += [
                     done[p].eq(done[p] + 1),
@@ -300,8 +328,7 @@ class CommandQueues(wiring.Component):
             with m.Elif(mine):
                 m.d.sync += [
                     issued[p].eq(done[p]),
-                    asleep[p].eq(~(woken_meanwhile | woken_now)),
-                    wait_id[p].eq(current_dst),
+                    asleep[p].eq(~(woken_before | woken[p])),
                     blocked[p].eq(verdict.blocked),
                 ]
                 with m.If(verdict.waits):
@@ -324,47 +351,60 @@ class CommandQueues(wiring.Component):
 
         # Who was served less recently: older[i][j] for i < j says that it was i.
         older = {(i, j): Signal(name=f"older_{i}_{j}") for i in everyone for j in everyone if i < j}
+        served = Signal(config.partitions)
+        m.d.comb += served.eq((self.verdicts.valid & verdict.accepted) << verdict.partition)
         for (i, j), i_is_older in older.items():
-            with m.If(accepted & (current.partition == i)):
+            with m.If(served[i]):
                 m.d.sync += i_is_older.eq(0)
-            with m.If(accepted & (current.partition == j)):
+            with m.If(served[j]):
                 m.d.sync += i_is_older.eq(1)
 
-        # WAIT_LIMIT: in two of the steps of a decision the current partition's time is compared,
-        # otherwise those of the sleeping ones, in turn.
-        m.submodules.limits = limits = ScrubbedMemory(WAIT_BITS, depth=config.partitions)
-        m.submodules.starts = starts = ScrubbedMemory(WAIT_BITS, depth=config.partitions)
+        # WAIT_LIMIT: in the first cycle of its slot the current partition is looked at, otherwise
+        # the others in turn, of which the overdue ones are woken. Three cycles: fetch, subtract,
+        # compare.
+        m.submodules.limits = limits = ScrubbedMemory(
+            WAIT_BITS, depth=config.partitions, zeroed=True)
+        m.submodules.starts = starts = Memory(
+            shape=WAIT_BITS, depth=config.partitions, init=[], attrs={"ram_style": "distributed"})
+        read_start = starts.read_port(domain="comb")
+        write_start = starts.write_port()
         now = Signal(WAIT_BITS)
-        scanned = Signal(config.partition_bits)
-        compared = Signal(config.partition_bits)
-        looked = Signal()
+        turn = Signal(config.partition_bits)
+        subject = Signal(config.partition_bits)
         start = Signal(WAIT_BITS)
         limit = Signal(WAIT_BITS)
+        subtracting = Signal(config.partition_bits)
+        looked = Signal()
+        elapsed = Signal(WAIT_BITS)
+        compared_limit = Signal(WAIT_BITS)
+        comparing = Signal(config.partition_bits)
         over = Signal()
         m.d.comb += [
-            self.ready.eq(limits.ready & starts.ready),
+            self.ready.eq(limits.ready),
             limits.write_en.eq(self.settings.limit_en),
             limits.write_row.eq(self.settings.partition),
             limits.write_data.eq(self.settings.limit),
-            compared.eq(Mux(self.looking, current.partition, scanned)),
-            limits.read_row[0].eq(compared),
-            starts.read_row[0].eq(compared),
-            starts.write_en.eq(looked & ~self.waiting.bit_select(current.partition, 1)),
-            starts.write_row.eq(current.partition),
-            starts.write_data.eq(now),
-            over.eq((limit != 0) & ((now - start)[:WAIT_BITS] >= limit)),
+            subject.eq(Mux(self.looking, current.partition, turn)),
+            limits.read_row[0].eq(subject),
+            read_start.addr.eq(subject),
+            write_start.en.eq(looked & ~self.waiting.bit_select(current.partition, 1)),
+            write_start.addr.eq(current.partition),
+            write_start.data.eq(now),
+            over.eq((compared_limit != 0) & (elapsed >= compared_limit)),
         ]
-        subject = Signal(config.partition_bits)
         m.d.sync += [
             now.eq(now + 1),
-            scanned.eq(Mux(scanned == config.partitions - 1, 0, scanned + 1)),
-            looked.eq(self.looking),
-            start.eq(starts.read_data[0]),
+            turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1)),
+            start.eq(read_start.data),
             limit.eq(limits.read_data[0]),
-            subject.eq(compared),
+            subtracting.eq(subject),
+            looked.eq(self.looking),
+            elapsed.eq(now - start),
+            compared_limit.eq(limit),
+            comparing.eq(subtracting),
         ]
         for p in everyone:
-            m.d.comb += overdue[p].eq(over & self.waiting[p] & (subject == p) & ~looked)
+            m.d.sync += overdue[p].eq(over & self.waiting[p] & (comparing == p))
 
         # Settings.
         enabled = Signal(config.partitions)

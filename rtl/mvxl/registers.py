@@ -604,7 +604,10 @@ class RegisterBank(wiring.Component):
                 taken_index.eq(self._index(self._word(bus.awaddr))),
             ]
         with m.If(bus.wready):
-            m.d.sync += [taken_word.eq(bus.wdata), taken_whole.eq(bus.wstrb.all())]
+            m.d.sync += [
+                taken_word.eq(Mux(self.ready, bus.wdata, 0)),
+                taken_whole.eq(bus.wstrb.all()),
+            ]
         taken = self._decode(taken_address, taken_prot)
         m.d.comb += [
             self.partition_write.partition.eq(taken.partition),
@@ -697,7 +700,7 @@ class RegisterBank(wiring.Component):
         ]
         # The RAM's own output flops (a block RAM has them inside), and a second row behind them,
         # because block RAM is slow from clock to output.
-        ram_word = Signal(WORD_BITS)
+        ram_word = Signal(WORD_BITS, reset_less=True)
         stored_word = Signal(WORD_BITS)
         with m.If(reading):
             m.d.sync += ram_word.eq(port.data)
@@ -725,7 +728,7 @@ class RegisterBank(wiring.Component):
         stored_mask = Signal(WORD_BITS)
         m.d.sync += [
             is_readable.eq(_any_of(readable)),
-            # All 0 while the RAM is scrubbed: its word was not read then.
+            # All 0 while the RAM is scrubbed: it is not read then, and `ram_word` is an old one.
             stored_mask.eq(_any_of(
                 Mux(_any_of(matches) & self.ready, mask, 0) for mask, matches in stored.items())),
         ]

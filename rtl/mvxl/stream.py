@@ -112,9 +112,11 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        style = "block" if self._block else "distributed"
+        # A row is read only from the cycle after it was written, so what a read during its write
+        # would give does not matter; without the attribute Yosys builds logic for that case.
         m.submodules.memory = memory = Memory(
-            shape=self._shape, depth=self._depth, init=[], attrs={"ram_style": style})
+            shape=self._shape, depth=self._depth, init=[],
+            attrs={"ram_style": "block" if self._block else "distributed", "no_rw_check": 1})
         write = memory.write_port()
         read = memory.read_port(domain="sync" if self._block else "comb")
 

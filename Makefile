@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target first makes .venv with all tools; nothing else of the machine is changed.
+
+VENV := .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# Where launchers of the tools are, for commands that find a tool by its name.
+WITH_TOOLS = PATH="$$($(PY) -m sim.toolchain):$$PATH"
+
+# Variables of the targets below; empty means the default of the command.
+FILE ?=
+FLIP ?=
+SCENARIO ?=
+CONFIG ?= default
+PYTEST_WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help test demo bench fmax prove regress verilog docs clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@echo "Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(READY): pyproject.toml scripts/setup_venv.sh
+	@PYTHON="$(PYTHON)" scripts/setup_venv.sh $(VENV)
+	@touch $@
+
+test: $(READY) ## every test, proofs included
+	$(PY) -m pytest -n $(PYTEST_WORKERS)
+
+demo: $(READY) ## a file through all partitions (FILE=path, FLIP=1, SCENARIO=my.toml)
+	$(PY) -m sim.demo $(if $(FILE),--file "$(FILE)") $(if $(FLIP),--flip) \
+		$(if $(SCENARIO),--scenario "$(SCENARIO)")
+
+bench: $(READY) ## throughput and latency, beside other engines
+	$(PY) -m sim.bench
+
+fmax: $(READY) ## area and clock frequency on an ECP5-85F (CONFIG=default)
+	$(PY) -m sim.fmax --config $(CONFIG)
+
+prove: $(READY) ## every proof
+	$(PY) -m formal.run --all
+
+regress: $(READY) ## many random messages against the reference model
+	$(PY) -m sim.regress
+
+verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
+	@mkdir -p build/verilog
+	$(WITH_TOOLS) $(PY) -m mvxl -o build/verilog/mvxl_adapter.v --config $(CONFIG)
+
+docs: $(READY) ## C header and register reference in docs/
+	$(PY) -m mvxl.registers --docs docs
+
+clean: ## remove what was generated, but not .venv
+	rm -rf build dist .pytest_cache .hypothesis

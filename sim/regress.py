@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random messages through the simulated adapter, each answer compared with the reference model.
+
+`python -m sim.regress` runs campaigns (sim/campaign.py) of consecutive seeds until so many messages
+have ended: each is simulated (tb/tb_campaign.py) and replayed (sim/replay.py). A campaign that does
+not agree with the model is told with the command that runs it alone. Exit status 0: no mismatch,
+and everything that campaigns are to reach was reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mvxl.config import CONFIGS, AdapterConfig
+from mvxl.messages import Status
+
+from . import build
+from .campaign import Campaign
+from .memory import Access, read_log
+from .model import Model, ModelMismatch, SparseMemory
+from .replay import Answer, Replay
+from .system import SOURCES, Record, System, read_trace
+
+__all__ = ["Logs", "Result", "main", "missing", "replay", "run_campaign", "run_campaigns",
+           "simulator"]
+
+MEMORY_BYTES = 1 << 20
+MEMORY_LOG = "memory.log"
+ADAPTER_TRACE = "adapter.trace"
+
+#: Messages of a campaign, unless told otherwise: many campaigns, because a campaign has one table,
+#: one memory latency and one manner of driving the registers.
+CAMPAIGN_MESSAGES = 400
+
+#: A decision looks at locks, halts, quotas and limits while it is prepared. It reflects everything
+#: that ended at least so many cycles before the cycle in which the trace tells of it.
+DECISION_SLACK_CYCLES = 7
+
+#: Only a driver that holds a destination by a grant makes others LOCKED.
+UNREACHABLE = {Status.LOCKED}
+
+#: From so many messages on, a run must have met everything of `EXPECTED`, and every status.
+FULL_RUN_MESSAGES = 10_000
+
+EXPECTED = (
+    "accepted behind own in flight", "accepted beside others in flight",
+    "placed after another holder", "returns", "waits: DST_FULL", "waits: RECEIVER_BUSY", "fences",
+    "commands rejected", "halts resumed", "errors beside others in flight",
+    "events: completion", "events: notification", "rewinds done", "rewinds refused",
+    "rewinds ignored", "commits: NONE", "commits: BUSY", "commits: BAD_ID", "commits: BAD_BASE",
+    "commits: BAD_LENGTH", "commits: BAD_END", "commits: BAD_OWNER", "commits with messages in flight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of a campaign. `failure` is empty if all of it agreed with the model."""
+
+    config: str
+    seed: int
+    messages: int
+    failure: str = ""
+    statuses: Counter[Status] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def command(self) -> str:
+        """The command that runs the campaign alone."""
+        return (f"python -m sim.regress --config {self.config} --seed {self.seed} "
+                f"--campaign-messages {self.messages}")
+
+
+def simulator(config: str) -> build.Model:
+    """The simulator of a named configuration; built, unless it is there already."""
+    return build.build(System(CONFIGS[config], memory_bytes=MEMORY_BYTES), top="system",
+                       sources=SOURCES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """What a campaign's simulation left. `memory` is None if it broke off before its end."""
+
+    records: Sequence[Record]
+    accesses: Sequence[Access]
+    answers: Sequence[Answer]
+    memory: bytes | None
+
+    @classmethod
+    def load(cls, folder: Path, config: AdapterConfig) -> Logs:
+        contents = folder / "memory.bin"
+        answers = json.loads((folder / "reads.json").read_text(encoding="utf-8"))
+        return cls(
+            records=list(read_trace(folder / ADAPTER_TRACE, config)),
+            accesses=list(read_log(folder / MEMORY_LOG, data_bits=config.data_bits)),
+            answers=[Answer(cycle=cycle, partition=page if page >= 0 else None, register=register,
+                            index=index, network_id=network_id, word=word)
+                     for cycle, page, register, index, network_id, word
+                     in sorted(answers, key=lambda answer: answer[0])],
+            memory=contents.read_bytes() if contents.is_file() else None)
+
+
+def replay(campaign: Campaign, logs: Logs) -> Replay:
+    """Replay what a campaign's simulation left.
+
+    Raises
+    ------
+    ModelMismatch
+        The adapter did not do what the model does.
+    """
+    memory = SparseMemory()
+    memory.write(0, campaign.image())
+    model = Model(campaign.config, memory=memory, memory_bytes=campaign.memory_bytes,
+                  slack_cycles=DECISION_SLACK_CYCLES, queue_slack=0)
+    replayed = Replay(model, latency_cycles=campaign.latency_cycles)
+    replayed.run(logs.records, logs.accesses, logs.answers)
+    if logs.memory is not None:
+        replayed.finish(logs.memory)
+    return replayed
+
+
+def run_campaign(model: build.Model, config: str, seed: int, messages: int, *,
+                 keep: bool = False) -> Result:
+    """Simulate and replay one campaign. Its files stay if it failed, or to `keep` them."""
+    campaign = Campaign(CONFIGS[config], seed, messages=messages, memory_bytes=MEMORY_BYTES)
+    failures = []
+    replayed = None
+    try:
+        done = build.run(
+            model, "tb.tb_campaign", name=f"regress-{config}-{seed}-{messages}", seed=seed,
+            parameters={"config": config, "seed": seed, "messages": messages,
+                        "memory_bytes": MEMORY_BYTES},
+            plusargs=[f"+memory_log={MEMORY_LOG}", f"+adapter_trace={ADAPTER_TRACE}"])
+        failures += [outcome.message for outcome in done.outcomes if not outcome.passed]
+        replayed = replay(campaign, Logs.load(done.folder, campaign.config))
+    except (build.SimulationError, ModelMismatch) as error:
+        failures.insert(0, str(error))
+    if not failures and not keep:
+        shutil.rmtree(done.folder)
+    return Result(config=config, seed=seed, messages=messages, failure="\n".join(failures),
+                  statuses=replayed.statuses if replayed else Counter(),
+                  seen=replayed.seen if replayed else Counter())
+
+
+def run_campaigns(config: str, *, messages: int, first_seed: int = 1,
+                  campaign_messages: int = CAMPAIGN_MESSAGES, jobs: int = 1,
+                  most_failures: int = 5) -> Iterator[Result]:
+    """Campaigns of consecutive seeds, in the order in which they end.
+
+    Ends when `messages` messages have, or after `most_failures` campaigns that failed.
+    """
+    model = simulator(config)
+    seed = first_seed
+    ended = failed = 0
+    running: set[Future[Result]] = set()
+    with ProcessPoolExecutor(jobs) as pool:
+        while True:
+            while (len(running) < jobs and failed < most_failures
+                   and ended + len(running) * campaign_messages < messages):
+                running.add(pool.submit(run_campaign, model, config, seed, campaign_messages))
+                seed += 1
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                result = future.result()
+                failed += bool(result.failure)
+                ended += result.messages if result.failure else result.statuses.total()
+                yield result
+
+
+def missing(statuses: Counter[Status], seen: Counter[str]) -> list[str]:
+    """What a full run must reach and did not."""
+    return ([status.name for status in Status if not statuses[status]
+             and status not in UNREACHABLE]
+            + [name for name in EXPECTED if not seen[name]])
+
+
+def table(statuses: Counter[Status], seen: Counter[str]) -> str:
+    """How the commands ended, and what else was met."""
+    total = max(1, statuses.total())
+    lines = [f"  {status.name:<40}{statuses[status]:>10,}{statuses[status] / total:>9.1%}"
+             for status in Status]
+    return "\n".join(["status", *lines, "seen", *(f"  {name:<40}{seen[name]:>10,}"
+                                                 for name in sorted(seen))])
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line at every tenth."""
+
+    WIDTH = 40
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._told = 0
+
+    def show(self, done: int, failed: int) -> None:
+        share = min(1.0, done / self._total)
+        text = f"{done:,} of {self._total:,} messages, {failed} campaigns with mismatches"
+        if sys.stderr.isatty():
+            bar = "#" * round(share * self.WIDTH)
+            print(f"\r[{bar:<{self.WIDTH}}] {text}", end="\n" if share == 1 else "",
+                  file=sys.stderr, flush=True)
+        elif int(share * 10) > self._told:
+            self._told = int(share * 10)
+            print(text, file=sys.stderr, flush=True)
+
+
+def _one(config: str, seed: int, messages: int) -> int:
+    """Run a single campaign, and say where its files are."""
+    result = run_campaign(simulator(config), config, seed, messages, keep=True)
+    folder = build.BUILD / "runs" / f"regress-{config}-{seed}-{messages}"
+    print(table(result.statuses, result.seen))
+    print(f"files: {folder}")
+    if result.failure:
+        print(f"seed {seed}: MISMATCH\n{result.failure}")
+        return 1
+    print(f"seed {seed}: {result.statuses.total():,} messages, 0 mismatches")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m sim.regress`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sim.regress",
+        description="Compare random messages through the simulated adapter with the model.")
+    parser.add_argument("--config", choices=list(CONFIGS), default="default")
+    parser.add_argument("--messages", type=int, default=20_000, metavar="N",
+                        help="how many messages are to end (20000)")
+    parser.add_argument("--campaign-messages", type=int, default=CAMPAIGN_MESSAGES, metavar="N",
+                        help=f"messages of one campaign ({CAMPAIGN_MESSAGES})")
+    parser.add_argument("--first-seed", type=int, default=1, metavar="N", help="1 by default")
+    parser.add_argument("--seed", type=int, metavar="N",
+                        help="run this campaign alone, and keep its files")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="campaigns at the same time (as many as there are processors)")
+    given = parser.parse_args(arguments)
+    for name in ("messages", "campaign_messages", "jobs"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be positive, "
+                         f"not {getattr(given, name)}")
+    if given.seed is not None:
+        return _one(given.config, given.seed, given.campaign_messages)
+
+    start = time.monotonic()
+    statuses: Counter[Status] = Counter()
+    seen: Counter[str] = Counter()
+    failed: list[Result] = []
+    progress = Progress(given.messages)
+    for result in run_campaigns(given.config, messages=given.messages, jobs=given.jobs,
+                                first_seed=given.first_seed,
+                                campaign_messages=given.campaign_messages):
+        statuses += result.statuses
+        seen += result.seen
+        if result.failure:
+            failed.append(result)
+            print(f"\nseed {result.seed}: MISMATCH\n{result.failure}\n"
+                  f"alone: {result.command}", flush=True)
+        progress.show(statuses.total(), len(failed))
+    print(table(statuses, seen))
+    absent = missing(statuses, seen) if given.messages >= FULL_RUN_MESSAGES else []
+    if absent:
+        print(f"never reached: {', '.join(absent)}")
+    print(f"{given.config}: {statuses.total():,} messages agree with the model, "
+          f"{len(failed)} campaigns do not ({time.monotonic() - start:.0f} s)")
+    return 1 if failed or absent else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

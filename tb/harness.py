@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the simulated systems of the whole adapter's tests, and runs tests in them.
+
+`python -m tb.harness MODULE TEST` runs one test and exits with 1 if it fails: with a changed copy
+of the package first on PYTHONPATH, it is seen whether the test finds the change.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from formal.axi4_checker import AXI4Checker
+from formal.axil_checker import AXI4LiteChecker
+from mvxl.adapter import Adapter
+from mvxl.axi import AXI4LiteSignature
+from mvxl.config import AdapterConfig
+from sim.build import Model, SimulationError, build, run
+from sim.system import SOURCES, System
+
+__all__ = ["MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model", "run_case",
+           "system_model", "testcases"]
+
+#: Size of the memory in which the tables of the tests lie.
+MEMORY_BYTES = 1 << 19
+
+#: Test modules that need the project's memory, and those that bring a memory of their own.
+SYSTEM_MODULES = ("tb_adapter", "tb_status", "tb_waiting", "tb_events", "tb_table", "tb_errors")
+OPEN_MODULES = ("tb_ports",)
+
+
+class OpenSystem(wiring.Component):
+    """An adapter with protocol checkers and an open memory port.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    s_axil : In(AXI4LiteSignature)
+    m_axi : Out(AXI4Signature)
+    irq : Out(config.partitions)
+    irq_manager : Out(1)
+    memory_port_broken, register_port_broken : Out
+        As of `sim.system.System`, with the rules' names in `memory_port_rules` and
+        `register_port_rules`.
+    """
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.adapter = Adapter(config)
+        lite = AXI4LiteSignature(address_bits=config.register_address_bits)
+        memory_port = self.adapter.m_axi.signature
+        self.memory_checker = AXI4Checker(
+            memory_port, reads_in_flight=config.reads_in_flight,
+            writes_in_flight=config.writes_in_flight, burst_beats=config.burst_beats,
+            manager="report", subordinate="report")
+        self.register_checker = AXI4LiteChecker(
+            lite, response_cycles=4, requests_in_flight=4, manager="report",
+            subordinate="report")
+        self.memory_port_rules = self.memory_checker.rules
+        self.register_port_rules = self.register_checker.rules
+        super().__init__({
+            "s_axil": In(lite),
+            "m_axi": Out(memory_port),
+            "irq": Out(config.partitions),
+            "irq_manager": Out(1),
+            "memory_port_broken": Out(len(self.memory_port_rules)),
+            "register_port_broken": Out(len(self.register_port_rules)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        adapter = self.adapter
+        m.submodules.adapter = adapter
+        m.submodules.memory_checker = self.memory_checker
+        m.submodules.register_checker = self.register_checker
+        wiring.connect(m, wiring.flipped(self.s_axil), adapter.s_axil)
+        wiring.connect(m, adapter.m_axi, wiring.flipped(self.m_axi))
+        m.d.comb += [
+            self.memory_checker.watch(adapter.m_axi),
+            self.register_checker.watch(adapter.s_axil),
+            self.memory_port_broken.eq(self.memory_checker.failed),
+            self.register_port_broken.eq(self.register_checker.failed),
+            self.irq.eq(adapter.irq),
+            self.irq_manager.eq(adapter.irq_manager),
+        ]
+        return m
+
+
+def system_model() -> tuple[Model, dict[str, Any]]:
+    """A simulator of `System` in configuration `default`, and the parameters of its tests."""
+    system = System(AdapterConfig.named("default"), memory_bytes=MEMORY_BYTES)
+    return build(system, top="system", sources=list(SOURCES)), _rules(system)
+
+
+def open_model() -> tuple[Model, dict[str, Any]]:
+    """A simulator of `OpenSystem` in configuration `default`, and the parameters of its tests."""
+    system = OpenSystem(AdapterConfig.named("default"))
+    return build(system, top="open_system"), _rules(system)
+
+
+def _rules(system: System | OpenSystem) -> dict[str, Any]:
+    """The names of the checkers' rules, in the order of their bits."""
+    return {"memory_port": list(system.memory_port_rules),
+            "register_port": list(system.register_port_rules)}
+
+
+def testcases(module: str) -> list[str]:
+    """Names of the cocotb tests in a module of this package: functions decorated with `case`."""
+    tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.AsyncFunctionDef)
+            and any(ast.unparse(decorator).startswith("case")
+                    for decorator in node.decorator_list)]
+
+
+def run_case(model: tuple[Model, dict[str, Any]], module: str, testcase: str, *, name: str = "",
+             seed: int = 1) -> None:
+    """Run one test.
+
+    Raises
+    ------
+    SimulationError
+        It failed, or was not found.
+    """
+    done = run(model[0], f"tb.{module}", testcase=testcase, parameters=model[1], seed=seed,
+               name=name or f"tb.{module}-{testcase}",
+               plusargs=["+memory_log=log.bin", "+adapter_trace=trace.bin"])
+    if [outcome.name.rpartition(".")[2] for outcome in done.outcomes] != [testcase]:
+        raise SimulationError(f"tb/{module}.py has no test {testcase}; log: {done.log}")
+    if not done.outcomes[0].passed:
+        raise SimulationError(f"{testcase}: {done.outcomes[0].message}\nlog: {done.log}")
+
+
+def main(module: str, testcase: str, name: str = "") -> int:
+    """Build and run one test; 0 if it passed, 1 if it failed, 2 if it could not be run."""
+    if testcase not in testcases(module):
+        print(f"tb/{module}.py has no test {testcase}", file=sys.stderr)
+        return 2
+    model = open_model() if module in OPEN_MODULES else system_model()
+    try:
+        run_case(model, module, testcase, name=name)
+    except SimulationError as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
