@@ -51,7 +51,7 @@ verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=d
 	$(WITH_TOOLS) $(PY) -m mvxl -o build/verilog/mvxl_adapter.v --config $(CONFIG)
 
 docs: $(READY) ## C header and register reference in docs/
-	$(PY) -m mvxl.registers --docs docs
+	$(PY) -m mvxl.docs docs
 
 clean: ## remove what was generated, but not .venv
 	rm -rf build dist .pytest_cache .hypothesis

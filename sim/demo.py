@@ -55,6 +55,9 @@ CLOCK_PS = 10_000
 
 PERCENTILES = (50, 90, 99)
 
+#: Of many problems the first say enough.
+PROBLEMS_SHOWN = 20
+
 #: Columns of the output where no terminal tells.
 WIDTH = 100
 
@@ -452,8 +455,10 @@ def show(demo: Demo, console: Console) -> bool:
         console.print(f"FLIP: bit {flipped['bit']} of the byte at offset {flipped['offset']:#x} "
                       f"of entry {flipped['entry']} was inverted in memory, in message "
                       f"{flipped['message']}, before it was sent on")
-    for problem in verdict.problems:
+    for problem in verdict.problems[:PROBLEMS_SHOWN]:
         console.print(f"[bold red]WRONG[/bold red]  {problem}", soft_wrap=True, highlight=False)
+    if len(verdict.problems) > PROBLEMS_SHOWN:
+        console.print(f"and {len(verdict.problems) - PROBLEMS_SHOWN} more, in result.json")
     console.print("[bold green]all held[/bold green]" if not verdict.problems
                   else f"[bold red]{len(verdict.problems)} things did not hold[/bold red]")
     return not verdict.problems

@@ -193,8 +193,9 @@ def _overview(axes: Axes, scenario: Scenario, messages: Sequence[Message],
         done = max(message.completed_cycle - start_cycle, first + 1)
         _spread(rates[message.partition], first, done, message.count, width)
     middles = [(index + 0.5) * width for index in range(BINS)]
-    axes.stackplot(middles, *(rates[partition] for partition in partitions), step="mid", linewidth=0,
-                   colors=[_colour(partition) for partition in partitions], alpha=0.85)
+    axes.stackplot(middles, *(rates[partition] for partition in partitions), step="mid",
+                   linewidth=0, alpha=0.85,
+                   colors=[_colour(partition) for partition in partitions])
     limit = scenario.config.data_bytes
     axes.axhline(limit, color="black", linewidth=0.8, linestyle="--")
     axes.text(end, limit, "the bus ", ha="right", va="bottom", fontsize=9)

@@ -21,7 +21,7 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, First, Lock, Timer
+from cocotb.triggers import ClockCycles, Lock, SimTimeoutError, Timer, with_timeout
 
 from mvxl.config import AdapterConfig
 from mvxl.driver import Event, ManagerDriver, PartitionDriver, RewindRefused, TableEntry
@@ -280,7 +280,10 @@ class Talker:
                     pass    # A message is in flight to it: at the next look.
 
     async def _sleep(self) -> None:
-        await First(self.transport.interrupt(), Timer(LOOK_CYCLES * CLOCK_NS, "ns"))
+        try:
+            await with_timeout(self.transport.interrupt(), LOOK_CYCLES * CLOCK_NS, "ns")
+        except SimTimeoutError:
+            pass    # Nothing happened, but there may be something to look after.
 
 
 def _window(config: AdapterConfig) -> int:

@@ -143,7 +143,8 @@ async def dead_memory(dut: Any) -> None:
                 continue
             await bench.partitions[p].send(SOURCE + p, *message, event=True, tag=n)
             sent[p].messages.append(message)
-    assert any((await bench.partitions[p].status()).rejected for p in PARTITIONS)
+    rejected = [(await bench.partitions[p].status()).rejected for p in PARTITIONS]
+    assert any(rejected)
     # A commit and a rewind that have to wait or are refused, and everything that can be read.
     await bench.write(PAGE_OF_MANAGER, "entry_id", id=9)
     await bench.write(PAGE_OF_MANAGER, "entry_access", valid=0)
@@ -166,7 +167,7 @@ async def dead_memory(dut: Any) -> None:
     for write in posted:
         await write.wait()
     assert watch.cycle - begin <= 2 * len(posted) + 10
-    assert len(watch.writes) > 600 and len(watch.reads) > 600
+    assert len(watch.writes) > 1000 and len(watch.reads) > 500
     assert max(watch.writes) <= RESPONSE_CYCLES
     assert max(watch.reads) <= RESPONSE_CYCLES
     # The memory wakes up: every command that was accepted ends.

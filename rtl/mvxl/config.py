@@ -202,13 +202,18 @@ class AdapterConfig:
         return self.partition_bits + 1
 
     @property
-    def event_slots(self) -> int:
-        """Events of a partition's queue: its own completions, and a quota for each sender.
+    def own_event_slots(self) -> int:
+        """Events of a partition's queue that only its own completions use.
 
-        Two more than `messages_in_flight` for the former, because room is looked at while up to
-        two commands that may take it are being decided.
+        Three more than `messages_in_flight`, because room is looked at while up to three commands
+        that may take it are being decided.
         """
-        slots = self.messages_in_flight + 2 + self.partitions * self.notification_slots
+        return self.messages_in_flight + 3
+
+    @property
+    def event_slots(self) -> int:
+        """Events of a partition's queue: its own completions, and a quota for each sender."""
+        slots = self.own_event_slots + self.partitions * self.notification_slots
         return 1 << (slots - 1).bit_length()
 
     @classmethod

@@ -483,13 +483,17 @@ class Control(wiring.Component):
             value.status.ready.eq(ready),
             value.status.idle.eq((self.idle & self.empty).all()),
             value.fault_pending.partitions.eq(self.fault_valid),
-            value.partition_fault_info.valid.eq(self.fault_valid.bit_select(reader, 1)),
-            value.partition_fault_info.direction.eq(self.fault_write),
-            value.partition_fault_info.status.eq(self.fault_status),
-            value.partition_fault_info.lost.eq(self.fault_lost),
-            value.partition_fault_address_lo.address.eq(self.fault_address[:32]),
-            value.partition_fault_address_hi.address.eq(self.fault_address[32:]),
         ]
+        recorded = Signal()
+        m.d.comb += recorded.eq(self.fault_valid.bit_select(reader, 1))
+        for field, source in (
+                (value.partition_fault_info.valid, 1),
+                (value.partition_fault_info.direction, self.fault_write),
+                (value.partition_fault_info.status, self.fault_status),
+                (value.partition_fault_info.lost, self.fault_lost),
+                (value.partition_fault_address_lo.address, self.fault_address[:32]),
+                (value.partition_fault_address_hi.address, self.fault_address[32:])):
+            m.d.comb += field.eq(Mux(recorded, source, 0))
         self._sizes(m, value.config)
         pending = self._interrupts(
             m, bank.map.manager, bank.manager_write,

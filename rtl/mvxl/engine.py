@@ -452,14 +452,12 @@ class Engine(wiring.Component):
         m.submodules.write_spans = write_spans = Queue(
             Span(config), depth=config.messages_in_flight)
         m.submodules.write_side = write_side = WriteSide(config)
-        m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
         m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))
         m.submodules.write_ends = write_ends = Queue(
             WriteEnd(config), depth=config.writes_in_flight)
         m.submodules.write_responses = write_responses = SkidBuffer(1)
         wiring.connect(m, write_spans.o, write_side.spans)
         wiring.connect(m, rows.o, write_side.rows)
-        wiring.connect(m, write_side.requests, write_requests.i)
         wiring.connect(m, write_side.beats, write_beats.i)
         wiring.connect(m, write_side.ends, write_ends.i)
         wiring.connect(m, write_ends.o, wiring.flipped(self.ends))
@@ -467,11 +465,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             write_spans.i.valid.eq(self.writes.valid),
             write_spans.i.payload.eq(self.writes.payload),
-            bus.awvalid.eq(write_requests.o.valid),
-            write_requests.o.ready.eq(bus.awready),
-            bus.awaddr.eq(write_requests.o.payload.address),
-            bus.awlen.eq(write_requests.o.payload.len),
-            bus.awuser.eq(write_requests.o.payload.partition),
+            # One register, so that data are never ahead of their address by more than a burst.
+            write_side.requests.ready.eq(~bus.awvalid),
             bus.wvalid.eq(write_beats.o.valid),
             write_beats.o.ready.eq(bus.wready),
             bus.wdata.eq(write_beats.o.payload.data),
@@ -482,6 +477,16 @@ class Engine(wiring.Component):
             write_responses.i.payload.eq(bus.bresp[1]),
             write_side.responded.eq(bus.bvalid & bus.bready),
         ]
+
+        with m.If(bus.awvalid):
+            m.d.sync += bus.awvalid.eq(~bus.awready)
+        with m.Else():
+            m.d.sync += [
+                bus.awvalid.eq(write_side.requests.valid),
+                bus.awaddr.eq(write_side.requests.payload.address),
+                bus.awlen.eq(write_side.requests.payload.len),
+                bus.awuser.eq(write_side.requests.payload.partition),
+            ]
 
         # The same for every burst.
         for channel in ("aw", "ar"):

@@ -52,7 +52,7 @@ class EventUnit(wiring.Component):
     started : In(struct {en, partition})
         A command was accepted: it takes a slot of its partition.
     event_room : Out(config.partitions)
-        Bit p: two more commands of partition p may start.
+        Bit p: three more commands of partition p may start.
     quota_receiver, quota_sender : In(config.partition_bits)
     quota_room : Out(1)
         A notification of this sender at this receiver has room; combinational.
@@ -95,7 +95,7 @@ class EventUnit(wiring.Component):
             "compare": In(data.StructLayout(
                 {"en": 1, "partition": bits, "value": COMPLETED_BITS})),
             "waiting": Out(range(config.event_slots + 1)).array(config.partitions),
-            "reached": Out(config.partitions),
+            "reached": Out(config.partitions, init=(1 << config.partitions) - 1),
             "partition": In(bits),
             "event": Out(Event(config)),
             "completed": Out(COMPLETED_BITS),
@@ -107,7 +107,7 @@ class EventUnit(wiring.Component):
         everyone = range(config.partitions)
         slots = config.event_slots
         slot_bits = slots.bit_length() - 1
-        own_slots = config.messages_in_flight + 2
+        own_slots = config.own_event_slots
         done = self.completions.payload
         waiting = Array(self.waiting)
 
@@ -228,7 +228,7 @@ class EventUnit(wiring.Component):
         unused = Signal()       # a command ends without an event
         for p in everyone:
             used = Signal(range(own_slots + 1), name=f"used_{p}")
-            m.d.comb += self.event_room[p].eq(used <= own_slots - 2)
+            m.d.comb += self.event_room[p].eq(used <= own_slots - 3)
             m.d.sync += used.eq(
                 used + (self.started.en & (self.started.partition == p))
                 - (unused & (done.partition == p))

@@ -62,7 +62,7 @@ class CommandQueues(wiring.Component):
     settings : In(struct {partition, control_en, enabled, weight, limit_en, limit})
         Writes of the manager; the limit is 0 before `ready`.
     event_room : In(config.partitions)
-        Bit p: two more commands of partition p may start without running out of event slots.
+        Bit p: three more commands of partition p may start without running out of event slots.
     crowded : In(1)
         No request may be issued, because a queue behind is nearly full.
     room : Out(range(command_queue_depth + 1)).array(config.partitions)
@@ -176,13 +176,12 @@ class CommandQueues(wiring.Component):
         ]
 
         # The turn. All that are on the way are within messages_in_flight, so that no queue
-        # behind can overflow. The choice is made a cycle ahead; whoever is being decided, and
-        # may be about to return, is not chosen.
+        # behind can overflow. The choice is made a cycle ahead, and nothing is issued in the two
+        # cycles in which a decision, or the issue before, has not yet had its effect on it.
         outstanding = Signal(range(config.messages_in_flight + 1))
         issuing = Signal()
-        just_issued = Signal()
+        just_issued = Signal(2)
         may_issue = Signal()
-        undecided = Signal(config.partitions)
         nonempty = Signal(config.partitions)
         barred = Signal(config.partitions)
         runnable = Signal(config.partitions)
@@ -193,19 +192,17 @@ class CommandQueues(wiring.Component):
                 nonempty[p].eq(pushed[p] != issued[p]),
                 # Commands behind RESUME's mark are not to be aborted.
                 barred[p].eq(resuming[p] & (issued[p] == mark[p])),
-                undecided[p].eq((taken & (current.partition == p))
-                                | (self.verdicts.valid & (verdict.partition == p))),
             ]
         m.d.comb += [
-            runnable.eq(self.event_room & ~barred & ~undecided),
+            runnable.eq(self.event_room & ~barred & ~(returned << verdict.partition)),
             eligible.eq(nonempty & runnable & ~asleep),
             may_issue.eq(
                 self.ready & ~self.crowded & (outstanding != config.messages_in_flight)
-                & ~just_issued & ~taken & ~self.verdicts.valid),
+                & ~just_issued.any() & ~taken & ~self.verdicts.valid),
         ]
         m.d.sync += [
             outstanding.eq(outstanding + issuing - self.completed.en - returned - dropped),
-            just_issued.eq(issuing),
+            just_issued.eq(Cat(issuing, just_issued[0])),
             quiet.eq(runnable & ~nonempty),
         ]
         first = Signal(config.partition_bits)       # who is looked at first
@@ -240,7 +237,7 @@ class CommandQueues(wiring.Component):
         issued_last = Signal(config.partition_bits)
         turn_left = Signal(WEIGHT_BITS)
         m.d.sync += issued_last.eq(issuer)
-        with m.If(just_issued):
+        with m.If(just_issued[0]):
             m.d.comb += turn_left.eq(
                 Mux((issued_last == first) & (left != 0), left - 1, weights[issued_last]))
             m.d.sync += left.eq(turn_left)

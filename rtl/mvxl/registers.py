@@ -12,12 +12,11 @@ Usage::
         m.d.sync += op.eq(command.view(bank.partition_write.data).op)
     m.d.comb += bank.partition_value.status.ready.eq(ready)
 
-`python -m mvxl.registers --docs DIR` writes the C header and the register reference.
+`mvxl.docs` writes the C header and the register reference.
 """
 
 from __future__ import annotations
 
-import argparse
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -817,80 +816,3 @@ class RegisterBank(wiring.Component):
                     with m.Case(*rows):
                         m.d.comb += word.eq(register.reset)
         return word
-
-
-def export_docs(directory: Path) -> list[Path]:
-    """Write the C header and the register reference of the `default` configuration.
-
-    Needs `peakrdl-cheader` and `peakrdl-markdown`, which nothing else of the package does.
-
-    Returns
-    -------
-    list of Path
-        The files written: `mvxl_adapter.h` and `registers.md`.
-    """
-    from peakrdl_cheader.exporter import CHeaderExporter
-    from peakrdl_markdown.exporter import MarkdownExporter
-
-    class Reference(MarkdownExporter):
-        """Describes an array by its first element, and lists the values of enumerations."""
-
-        def _add_addrmap_regfile_mem(self, node: Any, msg: Any, depth: int) -> Any:
-            output = super()._add_addrmap_regfile_mem(node, msg, depth)
-            if node.is_array and any(node.current_idx):
-                output.generated = ""
-            return output
-
-        def _add_field(self, node: FieldNode, msg: Any) -> Any:
-            output = super()._add_field(node, msg)
-            encoding = node.get_property("encode")
-            if encoding is not None:
-                rows = [f"|{item.value}|{item.name}|{' '.join(item.rdl_desc.split())}|"
-                        for item in encoding]
-                output.generated += "\n".join(["", "|Value|Name|Meaning|", "|--|--|--|", *rows, ""])
-            return output
-
-    top = elaborate(AdapterConfig.named("default"))
-    directory.mkdir(parents=True, exist_ok=True)
-    header = directory / "mvxl_adapter.h"
-    reference = directory / "registers.md"
-    CHeaderExporter().export(top, str(header))
-    Reference().export(top, str(reference), input_files=[SOURCE.name])
-    includes = "#include <assert.h>\n"
-    text = header.read_text(encoding="utf-8")
-    header.write_text("// SPDX-License-Identifier: Apache-2.0\n"
-                      + text.replace(includes, includes + _c_notes(top), 1), encoding="utf-8")
-    text = reference.read_text(encoding="utf-8")
-    reference.write_text(f"<!-- SPDX-License-Identifier: Apache-2.0 -->\n{text}", encoding="utf-8")
-    return [header, reference]
-
-
-def _c_notes(top: AddrmapNode) -> str:
-    """What PeakRDL's C header leaves out: the numbers of enumerations, and how to access."""
-    encodings = {}
-    for node in top.descendants():
-        encoding = node.get_property("encode") if isinstance(node, FieldNode) else None
-        if encoding is not None:
-            encodings[encoding.type_name] = encoding
-    lines = ["", "// The structs are packed: through a pointer to them compilers may access single",
-             "// bytes, which the adapter refuses. Access registers as",
-             "// *(volatile uint32_t *)(base + offsetof(mvxl_adapter_t, manager.STATUS))."]
-    for name, encoding in sorted(encodings.items()):
-        lines += ["", f"// enum - {name}"]
-        lines += [f"#define {name.upper()}__{item.name} {item.value}" for item in encoding]
-    return "\n".join(lines) + "\n"
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """`python -m mvxl.registers --docs DIR`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mvxl.registers",
-        description="Write the C header and the register reference, made from registers.rdl.")
-    parser.add_argument("--docs", type=Path, required=True, metavar="DIR",
-                        help="directory of mvxl_adapter.h and registers.md")
-    for path in export_docs(parser.parse_args(arguments).docs):
-        print(path)
-
-
-if __name__ == "__main__":
-    main()

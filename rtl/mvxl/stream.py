@@ -131,7 +131,9 @@ class Queue(wiring.Component):
             self.i.ready.eq(~full),
             drained.eq(~self.o.valid | self.o.ready),
             push.eq(self.i.valid & ~full & ~passing),
-            write.en.eq(push),
+            # The next row is written in every cycle and counts once it is pushed: `i.valid` may
+            # be late.
+            write.en.eq(~full),
             write.data.eq(self.i.payload),
         ]
         with m.If(push):
