@@ -136,7 +136,7 @@ def queue_spec(unit: Queue, *, depth: int, block: bool = False, bypass: bool = F
                margin: int = 1) -> BufferSpec:
     """The contract of a queue made with these parameters, with the sizes that `Queue` documents."""
     return BufferSpec(unit, least=depth, most=depth + (2 if block else 1),
-                      latency=1 if bypass else 3 if block else 2, margin=margin)
+                      latency=3 if block else 1 if bypass else 2, margin=margin)
 
 
 def skid_spec(unit: SkidBuffer) -> BufferSpec:
@@ -157,6 +157,7 @@ def jobs() -> list[Job]:
         add_queue(f"queue-{depth}", depth=depth, margin=2)
         add_queue(f"block-{depth}", depth=depth, margin=depth, block=True)
         add_queue(f"bypass-{depth}", depth=depth, bypass=True)
+        add_queue(f"block-bypass-{depth}", depth=depth, block=True, bypass=True)
     found = []
     for name, spec in specs.items():
         found += [

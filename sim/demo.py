@@ -126,6 +126,8 @@ def prepare(file: str, scenario: str, flip: bool, output: Path) -> Demo:
     source = Path(file) if file else DEFAULT_FILE
     try:
         size = source.stat().st_size
+        if source.is_dir():
+            raise DemoError(f"FILE {source} must be a file, not a folder")
         if not 0 < size <= loaded.file_bytes_max:
             raise DemoError(f"FILE must have 1 to {loaded.file_bytes_max:,} bytes (the length of "
                             f"the route's first and last entry), and {source} has {size:,}")
@@ -401,11 +403,11 @@ def _shown(path: Path) -> str:
 
 
 def write_files(verdict: Verdict, done: Run) -> None:
-    """Leave the timeline, the waveform and the result in the output folder."""
+    """Leave the timeline, the waveform and the result in the output folder, and nothing else."""
     demo = verdict.demo
     demo.output.mkdir(parents=True, exist_ok=True)
     if done.waveform is not None:
-        shutil.copyfile(done.waveform, demo.output / "waveform.vcd")
+        shutil.move(done.waveform, demo.output / "waveform.vcd")
     draw(demo.scenario, verdict.journal.messages,
          list(read_log(done.folder / "memory.log", data_bits=demo.scenario.config.data_bits)),
          demo.output / "timeline.svg", start_cycle=demo.start_cycle,
@@ -427,6 +429,7 @@ def write_files(verdict: Verdict, done: Run) -> None:
     }
     (demo.output / "result.json").write_text(json.dumps(result, indent=1) + "\n",
                                              encoding="utf-8")
+    shutil.rmtree(done.folder)      # Images of the whole memory are in it.
 
 
 def show(demo: Demo, console: Console) -> bool:

@@ -193,6 +193,8 @@ class WriteSide(wiring.Component):
     Each beat joins two neighbouring rows: lanes from `rotate` on come from the newer one. If the
     destination's lane is below the source's, the message's first row is fetched ahead.
 
+    Data may be ahead of their address, by at most the two bursts whose addresses wait.
+
     Strobes are 0 for bytes of bad rows. A burst that would begin with a bad row is not started,
     and none behind it; the rest of the message's rows is drained.
 
@@ -441,7 +443,7 @@ class Engine(wiring.Component):
 
         # Data queue.
         m.submodules.rows = rows = Queue(
-            Row(config), depth=config.data_queue_beats, block=True)
+            Row(config), depth=config.data_queue_beats, block=True, bypass=True)
         m.d.comb += [
             rows.i.valid.eq(read_side.rows.valid),
             rows.i.payload.eq(read_side.rows.payload),
@@ -452,12 +454,14 @@ class Engine(wiring.Component):
         m.submodules.write_spans = write_spans = Queue(
             Span(config), depth=config.messages_in_flight)
         m.submodules.write_side = write_side = WriteSide(config)
+        m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
         m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))
         m.submodules.write_ends = write_ends = Queue(
             WriteEnd(config), depth=config.writes_in_flight)
         m.submodules.write_responses = write_responses = SkidBuffer(1)
         wiring.connect(m, write_spans.o, write_side.spans)
         wiring.connect(m, rows.o, write_side.rows)
+        wiring.connect(m, write_side.requests, write_requests.i)
         wiring.connect(m, write_side.beats, write_beats.i)
         wiring.connect(m, write_side.ends, write_ends.i)
         wiring.connect(m, write_ends.o, wiring.flipped(self.ends))
@@ -465,8 +469,11 @@ class Engine(wiring.Component):
         m.d.comb += [
             write_spans.i.valid.eq(self.writes.valid),
             write_spans.i.payload.eq(self.writes.payload),
-            # One register, so that data are never ahead of their address by more than a burst.
-            write_side.requests.ready.eq(~bus.awvalid),
+            bus.awvalid.eq(write_requests.o.valid),
+            write_requests.o.ready.eq(bus.awready),
+            bus.awaddr.eq(write_requests.o.payload.address),
+            bus.awlen.eq(write_requests.o.payload.len),
+            bus.awuser.eq(write_requests.o.payload.partition),
             bus.wvalid.eq(write_beats.o.valid),
             write_beats.o.ready.eq(bus.wready),
             bus.wdata.eq(write_beats.o.payload.data),
@@ -477,16 +484,6 @@ class Engine(wiring.Component):
             write_responses.i.payload.eq(bus.bresp[1]),
             write_side.responded.eq(bus.bvalid & bus.bready),
         ]
-
-        with m.If(bus.awvalid):
-            m.d.sync += bus.awvalid.eq(~bus.awready)
-        with m.Else():
-            m.d.sync += [
-                bus.awvalid.eq(write_side.requests.valid),
-                bus.awaddr.eq(write_side.requests.payload.address),
-                bus.awlen.eq(write_side.requests.payload.len),
-                bus.awuser.eq(write_side.requests.payload.partition),
-            ]
 
         # The same for every burst.
         for channel in ("aw", "ar"):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -69,7 +69,7 @@ class Queue(wiring.Component):
     block : bool
         Block RAM instead of LUT RAM; one more cycle.
     bypass : bool
-        An entry that finds the queue empty goes to the output register at once.
+        An entry that finds the queue empty, and the output register free, goes there at once.
     margin : int
         How many further entries `roomy` speaks of, 1 to `depth`.
 
@@ -83,8 +83,7 @@ class Queue(wiring.Component):
     Raises
     ------
     ValueError
-        The depth is not a power of two from 2, the margin is out of range, or a block RAM is to be
-        bypassed.
+        The depth is not a power of two from 2, or the margin is out of range.
     """
 
     i: stream.Interface
@@ -95,8 +94,6 @@ class Queue(wiring.Component):
                  bypass: bool = False, margin: int = 1) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two from 2, not {depth!r}")
-        if block and bypass:
-            raise ValueError("a queue in block RAM can't be bypassed")
         if not 1 <= margin <= depth:
             raise ValueError(f"margin must be between 1 and {depth}, not {margin!r}")
         self._shape = shape
@@ -165,17 +162,16 @@ class Queue(wiring.Component):
                 m.d.sync += fetched.eq(1)
             with m.Elif(drained):
                 m.d.sync += fetched.eq(0)
-            with m.If(drained):
-                m.d.sync += self.o.valid.eq(fetched)
-                m.d.sync += self.o.payload.eq(read.data)
+            available = fetched
         else:
             m.d.comb += pop.eq(nonempty & drained)
+            available = nonempty
+        if self._bypass:
+            m.d.comb += passing.eq(self.i.valid & ~nonempty & ~available & drained)
+        with m.If(drained):
+            m.d.sync += self.o.valid.eq(available | passing)
             if self._bypass:
-                m.d.comb += passing.eq(self.i.valid & ~nonempty & drained)
-            with m.If(drained):
-                m.d.sync += self.o.valid.eq(nonempty | passing)
+                m.d.sync += self.o.payload.eq(Mux(available, read.data, self.i.payload))
+            else:
                 m.d.sync += self.o.payload.eq(read.data)
-                if self._bypass:
-                    with m.If(~nonempty):
-                        m.d.sync += self.o.payload.eq(self.i.payload)
         return m
