@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
@@ -63,7 +64,7 @@ _MANAGER_RULES = [
     *handshake_rules("w"),
     Rule("w_last", "AXI4 A3.2.2, A3.4.1: WLAST at the last beat of AWLEN + 1, and only there"),
     Rule("w_strobes", "AXI4 A3.4.3: no strobe on a lane below the burst's first byte"),
-    Rule("w_ahead", "configuration: data is ahead of its address by at most one burst"),
+    Rule("w_ahead", "configuration: data ahead of its address by at most data_ahead_bursts"),
     Rule("writes_in_flight", "configuration: no more writes from AW to B than writes_in_flight"),
     *_address_rules("ar"),
     Rule("reads_in_flight", "configuration: no more reads from AR to RLAST than reads_in_flight"),
@@ -96,6 +97,9 @@ class AXI4Checker(RuleChecker):
         Most write bursts between AWVALID's handshake and the response's. From 1.
     burst_beats : int
         Longest burst, in beats. 1 to 256.
+    data_ahead_bursts : int
+        Most write bursts, the one that the data channel is in included, that show data before
+        AWVALID's handshake. 1 or 2. (AXI4 A3.3.1 sets no limit.)
     read_id, write_id : int
         The ID of every read, and of every write.
     manager, subordinate : "assert", "assume" or "report"
@@ -115,7 +119,8 @@ class AXI4Checker(RuleChecker):
     """
 
     def __init__(self, signature: AXI4Signature, *, reads_in_flight: int, writes_in_flight: int,
-                 burst_beats: int = 256, read_id: int = 0, write_id: int = 0,
+                 burst_beats: int = 256, data_ahead_bursts: int = 1,
+                 read_id: int = 0, write_id: int = 0,
                  manager: Duty = "assert", subordinate: Duty = "assert") -> None:
         for name, value in (("reads_in_flight", reads_in_flight),
                             ("writes_in_flight", writes_in_flight)):
@@ -123,10 +128,13 @@ class AXI4Checker(RuleChecker):
                 raise ValueError(f"{name} must be positive, not {value!r}")
         if not 1 <= burst_beats <= 256:
             raise ValueError(f"burst_beats must be between 1 and 256, not {burst_beats!r}")
+        if data_ahead_bursts not in (1, 2):
+            raise ValueError(f"data_ahead_bursts must be 1 or 2, not {data_ahead_bursts!r}")
         self._bytes = signature.data_bits // 8
         self._reads = reads_in_flight
         self._writes = writes_in_flight
         self._burst_beats = burst_beats
+        self._data_ahead = data_ahead_bursts
         self._read_id = read_id
         self._write_id = write_id
         super().__init__(signature, {"manager": (manager, _MANAGER_RULES),
@@ -167,7 +175,7 @@ class AXI4Checker(RuleChecker):
     def _check_writes(self, m: Module, channels: dict[str, Channel],
                       holds: dict[str, Value]) -> None:
         bus = self.bus
-        # Free-running counts of handshakes; wide enough that data one burst ahead shows as −1.
+        # Free-running counts of handshakes; wide enough that data three bursts ahead shows as −3.
         count_bits = self._writes.bit_length() + 2
         addresses, bursts, responses = (
             Signal(count_bits, name=name) for name in ("addresses", "bursts", "responses"))
@@ -182,13 +190,12 @@ class AXI4Checker(RuleChecker):
             responses.eq(responses + (channels["b"].transfer & answerable)),
         ]
 
-        # The burst that the data channel is in. One burst may have ended before its address came;
-        # its beats and its lowest strobe wait for that.
+        # The burst that the data channel is in.
         beats = Signal(9)
         lowest = Signal(range(self._bytes + 1))     # lane of the first beat's lowest strobe
         seen_lowest = Signal.like(lowest)
         m.d.comb += lowest.eq(seen_lowest)
-        with m.If(~ahead & (beats == 0)):
+        with m.If(beats == 0):
             m.d.comb += lowest.eq(self._bytes)
             with m.If(bus.wvalid):
                 for lane in reversed(range(self._bytes)):
@@ -196,34 +203,42 @@ class AXI4Checker(RuleChecker):
                         m.d.comb += lowest.eq(lane)
         with m.If(channels["w"].transfer):
             m.d.sync += [beats.eq(Mux(bus.wlast, 0, beats + 1)), seen_lowest.eq(lowest)]
-        ahead_len = Signal(8)
-        with m.If(ended):
-            m.d.sync += ahead_len.eq(beats)
 
-        # Its address: the oldest that came without data, or else the one on offer.
-        offered = Cat(bus.awlen, bus.awaddr[:self._lane_bits])
-        oldest = self._pending(m, "write_addresses", count=self._writes, payload=offered,
+        # Its address: the oldest that came without data, or else the one on offer, unless that is
+        # an earlier burst's.
+        offered = Signal(data.StructLayout({"len": 8, "lane": self._lane_bits}))
+        oldest = self._pending(m, "write_addresses", count=self._writes, payload=offered.as_value(),
                                push=channels["aw"].transfer, push_at=addresses, pop_at=bursts)
         known = Signal()
-        burst = Signal(data.StructLayout({"len": 8, "lane": self._lane_bits}))
+        burst = Signal.like(offered)
         m.d.comb += [
-            known.eq((without_data > 0) | bus.awvalid),
+            offered.len.eq(bus.awlen),
+            offered.lane.eq(bus.awaddr[:self._lane_bits]),
+            known.eq((without_data > 0) | (~ahead & bus.awvalid)),
             burst.eq(Mux(without_data > 0, oldest, offered)),
         ]
         in_time = Signal(init=1)
-        with m.If(known & ahead):
-            m.d.comb += in_time.eq(burst.len == ahead_len)
-        with m.Elif(known & bus.wvalid):
-            m.d.comb += in_time.eq(bus.wlast == (beats == burst.len))
-        with m.Elif(known):
-            m.d.comb += in_time.eq(beats <= burst.len)
+        with m.If(known):
+            m.d.comb += in_time.eq((beats <= burst.len) & (
+                ~bus.wvalid | (bus.wlast == (beats == burst.len))))
         with m.Elif(bus.wvalid & (beats == 255)):
             m.d.comb += in_time.eq(bus.wlast)
+
+        # The last bursts that ended, youngest first. What is ahead waits here for its address: if
+        # k bursts are ahead, the address on offer is that of the k-th.
+        early = Array(Signal(data.StructLayout({"len": 8, "lowest": len(lowest)}),
+                             name=f"early_{k}") for k in range(1, self._data_ahead + 1))
+        with m.If(ended):
+            m.d.sync += [early[0].len.eq(beats), early[0].lowest.eq(lowest)]
+            m.d.sync += [older.eq(younger) for younger, older in pairwise(early)]
+        waiting = early[(-1 - without_data)[:count_bits]]
+        claimed = ahead & bus.awvalid
         in_flight = (addresses - responses)[:count_bits]
         holds |= {
-            "w_last": in_time,
-            "w_strobes": ~known | (lowest >= burst.lane),
-            "w_ahead": ~ahead | ~bus.wvalid,
+            "w_last": in_time & (~claimed | (waiting.len == offered.len)),
+            "w_strobes": (~known | (lowest >= burst.lane))
+                         & (~claimed | (waiting.lowest >= offered.lane)),
+            "w_ahead": (without_data > -self._data_ahead) | ~bus.wvalid,
             "writes_in_flight": in_flight <= self._writes,
             "b_request": ~bus.bvalid | answerable,
             "b_response": ~bus.bvalid | (bus.bresp != Response.EXOKAY.value),

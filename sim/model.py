@@ -496,8 +496,6 @@ class Model:
                 f"expected {' or '.join(map(str, choices))}, seen {seen} (cycle {cycle})")
         if verdict.accepted:
             self._accept(partition, head, verdict.status, choices[verdict])
-            # The next decision comes after everything that this one did not see yet.
-            self._recent.clear()
         else:
             self._return(partition, head, verdict)
         return verdict
@@ -711,6 +709,19 @@ class Model:
             self._place(message, offset)
         self._in_flight.append(message)
         state.in_flight += 1
+        self._carry_over(message)
+
+    def _carry_over(self, message: _Message) -> None:
+        """What was accepted, later decisions know, also those that are late to see other changes."""
+        pair = message.receiver, message.partition
+        for past in self._recent:
+            if message.partition in past.partitions:
+                past.partitions[message.partition].in_flight += 1
+            if message.placed:
+                # Whatever was seen of it before, it is held now, up to the new cursor.
+                past.entries.pop(message.command.dst_id, None)
+                if message.command.notify and pair in past.pending:
+                    past.pending[pair] += 1
 
     def _place(self, message: _Message, offset: int) -> None:
         command = message.command

@@ -63,7 +63,7 @@ class System(wiring.Component):
         self.memory_checker = AXI4Checker(
             self.adapter.m_axi.signature, reads_in_flight=config.reads_in_flight,
             writes_in_flight=config.writes_in_flight, burst_beats=config.burst_beats,
-            manager="report", subordinate="report")
+            data_ahead_bursts=2, manager="report", subordinate="report")
         self.register_checker = AXI4LiteChecker(
             lite, response_cycles=4, requests_in_flight=4, manager="report",
             subordinate="report")

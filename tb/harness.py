@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the simulated systems of the whole adapter's tests, and runs tests in them.
 
-`python -m tb.harness MODULE TEST` runs one test and exits with 1 if it fails: with a changed copy
-of the package first on PYTHONPATH, it is seen whether the test finds the change.
+`python -m tb.harness MODULE TEST` builds a system and runs one test in it. The exit status is
+`FAILED` if the test fails: with a changed copy of the package first on PYTHONPATH, it is seen
+whether the test finds the change.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from mvxl.config import AdapterConfig
 from sim.build import Model, SimulationError, build, run
 from sim.system import SOURCES, System
 
-__all__ = ["MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model", "run_case",
+__all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model", "run_case",
            "system_model", "testcases"]
+
+#: Exit status of this program if the test was run and failed.
+FAILED = 3
 
 #: Size of the memory in which the tables of the tests lie.
 MEMORY_BYTES = 1 << 19
@@ -60,7 +64,7 @@ class OpenSystem(wiring.Component):
         self.memory_checker = AXI4Checker(
             memory_port, reads_in_flight=config.reads_in_flight,
             writes_in_flight=config.writes_in_flight, burst_beats=config.burst_beats,
-            manager="report", subordinate="report")
+            data_ahead_bursts=2, manager="report", subordinate="report")
         self.register_checker = AXI4LiteChecker(
             lite, response_cycles=4, requests_in_flight=4, manager="report",
             subordinate="report")
@@ -139,16 +143,16 @@ def run_case(model: tuple[Model, dict[str, Any]], module: str, testcase: str, *,
 
 
 def main(module: str, testcase: str, name: str = "") -> int:
-    """Build and run one test; 0 if it passed, 1 if it failed, 2 if it could not be run."""
+    """Build a system and run one test; 0 if it passed, `FAILED` if it did not."""
     if testcase not in testcases(module):
         print(f"tb/{module}.py has no test {testcase}", file=sys.stderr)
-        return 2
+        return 1
     model = open_model() if module in OPEN_MODULES else system_model()
     try:
         run_case(model, module, testcase, name=name)
     except SimulationError as error:
         print(error)
-        return 1
+        return FAILED
     return 0
 
 

@@ -30,9 +30,9 @@ MEMORY_PORT = AXI4Signature(address_bits=32, data_bits=32, user_bits=2)
 REGISTER_PORT = AXI4LiteSignature(address_bits=12)
 
 
-def axi4(**duties: Any) -> AXI4Checker:
+def axi4(**options: Any) -> AXI4Checker:
     return AXI4Checker(MEMORY_PORT, reads_in_flight=2, writes_in_flight=2, burst_beats=256,
-                       **duties)
+                       **options)
 
 
 def lite(**options: Any) -> AXI4LiteChecker:
@@ -128,6 +128,7 @@ AXI4_BAD |= {
     "wlast-early-ahead": ({"w_last"}, [w(0), w(1), aw(len=2)]),
     "wlast-late-ahead": ({"w_last"}, [w(0), w(1), aw(len=0)]),
     "too-many-beats-ahead": ({"w_last"}, [w(0), w(0), aw(len=1)]),
+    "too-many-beats-ahead-and-more": ({"w_last"}, [w(0), w(0), together(aw(len=0), w(0))]),
     "wlast-missing-for-ever": ({"w_last"}, [w(0)] * 256),
     "strobe-below-the-start": ({"aw_aligned", "w_strobes"},
                                [aw(addr=2), w(strb=0b1110)]),
@@ -161,6 +162,40 @@ AXI4_BAD |= {
     "r-other-id": ({"r_id"}, [ar(), r(id=1)]),
 }
 
+#: The same where data may be two bursts ahead.
+AXI4_TWO_AHEAD_BAD: dict[str, tuple[set[str], list[Cycle]]] = {
+    "third-burst-ahead": ({"w_ahead"}, [w(), w(), w(ready=0)]),
+    "third-burst-ahead-of-a-stalled-address": ({"w_ahead"}, [together(aw(ready=0), w())] * 3),
+    "third-burst-with-the-first-address": ({"w_ahead"}, [w(), w(), together(aw(), w())]),
+    "fourth-burst-behind-the-first-address": ({"w_ahead"}, [w(), w(), aw(), w(), w(ready=0)]),
+    "first-shorter-than-its-address": ({"w_last"}, [w(), w(), aw(len=1)]),
+    "first-longer-than-its-address": ({"w_last"}, [w(0), w(), w(), aw()]),
+    "second-shorter-than-its-address": ({"w_last"}, [w(), w(), aw(), aw(len=1)]),
+    "second-longer-than-its-address": ({"w_last"}, [w(), w(0), w(), aw(), aw()]),
+    "swapped": ({"w_last"}, [w(0), w(), w(), aw(), aw(len=1)]),
+    "first-wrong-amid-the-second": ({"w_last"}, [w(), w(0), aw(len=1)]),
+    "second-goes-on-behind-its-address": ({"w_last"}, [w(), w(0), aw(), aw(), w(0)]),
+    "too-many-beats-in-second": ({"w_last"}, [w(), w(0), w(0), aw(), aw(len=1)]),
+    "second-ends-early-behind-its-address": ({"w_last"}, [w(), w(0), aw(), aw(len=2), w()]),
+    "second-ends-with-the-first-address": ({"w_last"}, [w(), together(aw(), w()), aw(len=1)]),
+    "third-shorter-than-its-address": ({"w_last"}, [w(), w(0), w(), aw(), w(0), w(),
+                                                    together(aw(len=1), b()),
+                                                    together(aw(len=0), b())]),
+    "wlast-missing-for-ever-in-second": ({"w_last"}, [w(), *[w(0)] * 256]),
+    "wlast-missing-for-ever-beside-an-offer": ({"w_last"},
+                                               [together(aw(ready=0), w()),
+                                                *[together(aw(ready=0), w(0))] * 256]),
+    "strobe-below-the-start-of-first": ({"aw_aligned", "w_strobes"},
+                                        [w(strb=0b0010), w(strb=0b1100), aw(addr=2)]),
+    "strobe-below-the-start-of-second": ({"aw_aligned", "w_strobes"},
+                                         [w(strb=0b1100), w(strb=0b0010), aw(), aw(addr=2)]),
+    "strobe-below-the-start-amid-second": ({"aw_aligned", "w_strobes"},
+                                           [w(strb=0b1100), w(0, strb=0b0010), aw(),
+                                            aw(addr=2, len=1)]),
+    "b-before-both-addresses": ({"b_request"}, [w(), w(), b()]),
+    "b-of-second-before-its-address": ({"b_request"}, [w(), w(), aw(), b(), b()]),
+}
+
 #: Legal traces at the edges of the rules.
 AXI4_GOOD: dict[str, list[Cycle]] = {
     "data-with-its-address": [together(aw(len=1), w(0)), w(1), b()],
@@ -182,6 +217,26 @@ AXI4_GOOD: dict[str, list[Cycle]] = {
     "longest-write-ahead": [*[w(0)] * 255, w(1), aw(len=255), b()],
 }
 
+#: The same where data may be two bursts ahead.
+AXI4_TWO_AHEAD_GOOD: dict[str, list[Cycle]] = {
+    "two-bursts-ahead": [w(0), w(), w(), aw(len=1), aw(), b(), b()],
+    "two-bursts-ahead-shorter-first": [w(), w(0), w(), aw(), aw(len=1), b(), b()],
+    "two-bursts-ahead-of-a-stalled-address": [together(aw(ready=0), w()),
+                                              together(aw(ready=0), w(0)),
+                                              together(aw(ready=0), w()),
+                                              aw(), aw(len=1), b(), b()],
+    "third-burst-behind-the-first-address": [w(), w(0), w(), aw(), w(0),
+                                             together(aw(len=1), w(0)), together(b(), w()),
+                                             together(aw(len=2), b()), b()],
+    "second-ends-with-the-first-address": [w(), w(0), together(aw(), w()), aw(len=1), b(), b()],
+    "second-begins-with-the-first-address": [w(), together(aw(), w(0)), aw(len=1), w(), b(), b()],
+    "second-goes-on-behind-its-address": [w(), w(0), aw(), aw(len=2), w(0), w(), b(), b()],
+    "b-between-the-addresses": [w(), w(), aw(), b(), aw(), b()],
+    "strobes-from-each-start": [w(strb=0b1000), w(strb=0b0001), aw(), aw(), b(), b()],
+    "longest-writes-ahead": [*[*[w(0)] * 255, w()] * 2, aw(len=255), aw(len=255), b(), b()],
+    "reset-while-ahead": [w(), w(0), {"rst": 1}, {}, w(0), w(), aw(len=1), b()],
+}
+
 
 @pytest.mark.parametrize("name", AXI4_BAD)
 def test_axi4_broken_rule_is_named(name: str) -> None:
@@ -192,6 +247,19 @@ def test_axi4_broken_rule_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", AXI4_GOOD)
 def test_axi4_is_silent(name: str) -> None:
     assert play(axi4(), AXI4_GOOD[name]) == set()
+
+
+@pytest.mark.parametrize("name", AXI4_TWO_AHEAD_BAD)
+def test_axi4_broken_rule_is_named_two_ahead(name: str) -> None:
+    expected, trace = AXI4_TWO_AHEAD_BAD[name]
+    checker = axi4(data_ahead_bursts=2, manager="report", subordinate="report")
+    assert play(checker, trace) == expected
+
+
+@pytest.mark.parametrize("name", AXI4_GOOD | AXI4_TWO_AHEAD_GOOD)
+def test_axi4_is_silent_two_ahead(name: str) -> None:
+    trace = (AXI4_GOOD | AXI4_TWO_AHEAD_GOOD)[name]
+    assert play(axi4(data_ahead_bursts=2), trace) == set()
 
 
 def test_axi4_len() -> None:
@@ -211,8 +279,11 @@ def test_axi4_every_rule_was_seen_to_fail() -> None:
     assert play(checker, []) == set()
 
 
-def legal_axi4(cycles: int, seed: int) -> list[Cycle]:
-    """Random legal traffic on all five channels, with stalls, data before and after its address."""
+def legal_axi4(cycles: int, seed: int, *, ahead: int = 1) -> list[Cycle]:
+    """Random legal traffic on all five channels, with stalls.
+
+    Data comes before and after its address, before it by up to `ahead` bursts.
+    """
     dice = random.Random(seed)
 
     def some(chance: float = 0.6) -> bool:
@@ -221,14 +292,14 @@ def legal_axi4(cycles: int, seed: int) -> list[Cycle]:
     trace: list[Cycle] = []
     lengths = [dice.choice((0, 0, 1, 2, 7)) for _ in range(cycles)]     # of all writes, in order
     offered: dict[str, Cycle] = {}
-    addresses = bursts = responses = beat = 0
+    addresses = bursts = responses = beat = furthest = 0
     reads: deque[int] = deque()
     read_beat = 0
     for _ in range(cycles):
         if "aw" not in offered and addresses - responses < 2 and some():
             length = lengths[addresses]
             offered["aw"] = aw(len=length, addr=dice.choice((0, 4096 - 4 * (length + 1))))
-        if "w" not in offered and bursts <= addresses and some():
+        if "w" not in offered and bursts < addresses + ahead and some():
             offered["w"] = w(int(beat == lengths[bursts]), data=dice.randrange(1 << 32),
                              strb=dice.randrange(16))
         if "b" not in offered and responses < min(addresses, bursts) and some(0.4):
@@ -255,13 +326,17 @@ def legal_axi4(cycles: int, seed: int) -> list[Cycle]:
                 read_beat = 0
             else:
                 read_beat += 1
+        furthest = max(furthest, bursts - addresses)
     assert responses > cycles // 20
+    assert furthest == ahead
     return trace
 
 
+@pytest.mark.parametrize("ahead", [1, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_axi4_is_silent_on_random_traffic(seed: int) -> None:
-    assert play(axi4(), legal_axi4(1500, seed)) == set()
+def test_axi4_is_silent_on_random_traffic(seed: int, ahead: int) -> None:
+    checker = axi4(data_ahead_bursts=ahead)
+    assert play(checker, legal_axi4(1500, seed, ahead=ahead)) == set()
 
 
 # AXI4-Lite: the helpers of AXI4, less what it lacks.
@@ -493,6 +568,13 @@ def test_wrong_burst_beats(value: int) -> None:
     with pytest.raises(ValueError) as told:
         AXI4Checker(MEMORY_PORT, reads_in_flight=1, writes_in_flight=1, burst_beats=value)
     assert str(told.value) == f"burst_beats must be between 1 and 256, not {value}"
+
+
+@pytest.mark.parametrize("value", [0, 3])
+def test_wrong_data_ahead_bursts(value: int) -> None:
+    with pytest.raises(ValueError) as told:
+        axi4(data_ahead_bursts=value)
+    assert str(told.value) == f"data_ahead_bursts must be 1 or 2, not {value}"
 
 
 def test_wrong_duty() -> None:

@@ -417,14 +417,36 @@ def test_decision_may_be_late_to_see_a_completion_and_a_rewind() -> None:
         assert model.attempt(model.cycle, 2, seen=seen) == seen
 
 
-def test_decision_sees_what_an_accepted_one_before_it_saw() -> None:
+def test_decision_may_be_late_with_another_in_between() -> None:
     model = make_model(slack_cycles=4)
     accept(model, 0)
     model.complete(model.cycle)
     accept(model, 0, dst_id=3)
     model.command(model.cycle, 2, send(src_id=2))
-    with pytest.raises(ModelMismatch, match="expected accepted with OK, seen returned"):
-        model.attempt(model.cycle, 2, seen=RETURNED)
+    assert model.attempt(model.cycle, 2, seen=RETURNED) == RETURNED
+
+
+def test_decision_is_never_late_to_see_a_placement() -> None:
+    model = make_model(slack_cycles=4)
+    accept(model, 0)
+    model.complete(model.cycle)
+    assert accept(model, 2, src_id=2) == OK
+    model.command(model.cycle, 0, send())
+    with pytest.raises(ModelMismatch, match="expected returned, seen accepted with OK"):
+        model.attempt(model.cycle, 0, seen=OK)
+
+
+def test_decision_is_never_late_to_see_what_its_partition_has_in_flight() -> None:
+    model = make_model(slack_cycles=4)
+    accept(model, 0)
+    model.complete(model.cycle)
+    accept(model, 0, dst_id=3)
+    accept(model, 0, dst_id=3)
+    model.complete(model.cycle)
+    model.command(model.cycle, 0, send(fence=True))
+    assert model.attempt(model.cycle, 0, seen=RETURNED) == RETURNED
+    model.complete(model.cycle)
+    assert model.attempt(model.cycle + 5, 0, seen=OK) == OK
 
 
 def test_decision_may_be_late_to_see_a_halt() -> None:

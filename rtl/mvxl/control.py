@@ -15,6 +15,7 @@ from .memory import ScrubbedMemory
 from .messages import ID_BITS, ChangeKind, Command, Entry, Status, TableChange
 from .queues import WAIT_BITS, WEIGHT_BITS
 from .registers import RegisterBank
+from .table import lookup_cycles
 
 __all__ = ["Control"]
 
@@ -178,10 +179,12 @@ class Control(wiring.Component):
             rejections.write_en.eq(rejecting),
             rejections.write_row.eq(write.partition),
             rejections.write_data.eq(rejections.read_data[0] + 1),
-            bank.partition_value.rejected.count.eq(rejections.read_data[1]),
             bank.partition_value.status.rejected.eq(
                 rejected.bit_select(bank.read_partition, 1)),
         ]
+        # What comes out of a memory goes through a flop on its way to the bus, here and below; the
+        # bank leaves time for it.
+        m.d.sync += bank.partition_value.rejected.count.eq(rejections.read_data[1])
         with m.If(rejecting):
             m.d.sync += rejected.eq(rejected | own_bit)
         with m.If(strobe.status & registers["status"].view(write.data).rejected):
@@ -202,7 +205,6 @@ class Control(wiring.Component):
             status.waiting.eq(self.waiting.bit_select(reader, 1)),
             status.room.eq(rooms[reader]),
             status.events.eq(waiting[reader]),
-            value.completed.count.eq(self.completed_count),
             value.event_info.kind.eq(self.event.kind),
             value.event_info.status.eq(self.event.status),
             value.event_info.tag.eq(self.event.tag),
@@ -213,21 +215,25 @@ class Control(wiring.Component):
             value.config.partition.eq(reader),
         ]
         self._sizes(m, value.config)
+        m.d.sync += value.completed.count.eq(self.completed_count)
 
         # RECEIVE_CURSOR: of an entry that the reader owns, otherwise 0, in the same time.
         m.submodules.receive_id = receive_id = ScrubbedMemory(
             ID_BITS, depth=config.partitions, zeroed=True)
+        named = Signal()
         mine = Signal()
+        m.d.sync += named.eq(~(receive_id.read_data[0] >> config.id_bits).any())
         m.d.comb += [
             receive_id.write_en.eq(bank.partition_write.strobe.receive_id),
             receive_id.write_row.eq(bank.partition_write.partition),
             receive_id.write_data.eq(bank.partition_write.data),
             receive_id.read_row[0].eq(reader),
             self.query_id.eq(receive_id.read_data[0]),
-            mine.eq(self.query_valid & (self.query_owner == reader)
-                    & ~(receive_id.read_data[0] >> config.id_bits).any()),
-            value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0)),
+            mine.eq(self.query_valid & (self.query_owner == reader) & named),
         ]
+        # A table in block RAM needs the second cycle for itself.
+        domain = m.d.sync if lookup_cycles(config) == 1 else m.d.comb
+        domain += value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0))
 
         events = Signal(config.partitions)
         for p, count in enumerate(self.events_waiting):
@@ -493,7 +499,7 @@ class Control(wiring.Component):
                 (value.partition_fault_info.lost, self.fault_lost),
                 (value.partition_fault_address_lo.address, self.fault_address[:32]),
                 (value.partition_fault_address_hi.address, self.fault_address[32:])):
-            m.d.comb += field.eq(Mux(recorded, source, 0))
+            m.d.sync += field.eq(Mux(recorded, source, 0))
         self._sizes(m, value.config)
         pending = self._interrupts(
             m, bank.map.manager, bank.manager_write,

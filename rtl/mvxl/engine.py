@@ -129,22 +129,29 @@ class ReadSide(wiring.Component):
         # splitter and RLAST, `beats` those that have been asked for and are not yet taken out of
         # the data queue. One burst may be in the splitter's output, uncounted in `beats`.
         bursts = Signal(range(config.reads_in_flight + 1))
+        at_limit = Signal()
         beats = Signal(range(config.data_queue_beats + 1))
         roomy = Signal(init=1)
         may_split = Signal()
         split = Signal()
         issued = Signal()
+        ended = Signal()
         m.d.comb += [
             splitter.stop.eq(self.stop),
             splitter.spans.payload.eq(self.spans.payload),
-            may_split.eq(roomy & (bursts != config.reads_in_flight)),
+            may_split.eq(roomy & ~at_limit),
             splitter.spans.valid.eq(self.spans.valid & may_split),
             self.spans.ready.eq(splitter.spans.ready & may_split),
             split.eq(splitter.spans.valid & (~splitter.bursts.valid | splitter.bursts.ready)),
             issued.eq(splitter.bursts.valid & splitter.bursts.ready),
+            ended.eq(tracks.o.valid & tracks.o.ready),
         ]
+        with m.If(split & ~ended):
+            m.d.sync += [
+                bursts.eq(bursts + 1), at_limit.eq(bursts == config.reads_in_flight - 1)]
+        with m.Elif(ended & ~split):
+            m.d.sync += [bursts.eq(bursts - 1), at_limit.eq(0)]
         m.d.sync += [
-            bursts.eq(bursts + split - (tracks.o.valid & tracks.o.ready)),
             beats.eq(beats + Mux(issued, Mux(burst.void, 1, burst.len + 1), 0) - self.taken),
             # Late by one cycle, in which one more burst may have gone out.
             roomy.eq(beats <= config.data_queue_beats - 3 * config.burst_beats),
@@ -248,8 +255,16 @@ class WriteSide(wiring.Component):
         row = self.rows.payload
 
         in_flight = Signal(range(config.writes_in_flight + 1))
-        m.d.sync += in_flight.eq(
-            in_flight + (self.requests.valid & self.requests.ready) - self.responded)
+        at_limit = Signal()
+        issued = Signal()
+        m.d.comb += issued.eq(self.requests.valid & self.requests.ready)
+        with m.If(issued & ~self.responded):
+            m.d.sync += [
+                in_flight.eq(in_flight + 1),
+                at_limit.eq(in_flight == config.writes_in_flight - 1),
+            ]
+        with m.Elif(self.responded & ~issued):
+            m.d.sync += [in_flight.eq(in_flight - 1), at_limit.eq(0)]
 
         # The message that is being written.
         older = Signal(config.data_bits)
@@ -321,7 +336,7 @@ class WriteSide(wiring.Component):
                         take_row()
                         m.d.sync += primed.eq(1)
                 with m.Elif(splitter.bursts.valid & ready & (
-                        started | (self.requests.ready & (in_flight != config.writes_in_flight)))):
+                        started | (self.requests.ready & ~at_limit))):
                     m.d.comb += [
                         self.requests.valid.eq(~started),
                         self.beats.valid.eq(1),

@@ -291,7 +291,7 @@ class CommandQueues(wiring.Component):
                 | (released & (released_id == wait_id[p])))
             with m.If(woken[p]):
                 m.d.sync += asleep[p].eq(0)
-            with m.If(occupied & (current.partition == p)):
+            with m.If(self.requests.valid & (current.partition == p)):
                 m.d.sync += wait_id[p].eq(current_dst)
         woken_now = Signal()
         m.d.comb += woken_now.eq(
