@@ -4,7 +4,7 @@
 `python -m sim.demo` (that is, `make demo`) simulates the adapter's RTL with the software of all
 partitions on its register port. By the default scenario a file goes 0 → 1 → 2 → 0 as messages,
 while partition 3 tries what it may not. It prints what was moved and what was refused, and writes
-to build/demo/: timeline.svg, waveform.vcd (both of the first few thousand cycles), result.json.
+to build/demo/: timeline.svg, waveform.vcd (of the first few thousand cycles), result.json.
 Exit status 0 only if all held.
 """
 
@@ -48,8 +48,10 @@ DEFAULT_OUTPUT = BUILD / "demo"
 MESSAGES_AT_LEAST = 32
 MESSAGE_BYTES_MIN = 512
 
-#: Cycles that the timeline and the waveform show.
+#: Cycles that the waveform shows, and the timeline at least: long messages take more, and so many
+#: of them are shown.
 WINDOW_CYCLES = 4000
+TIMELINE_MESSAGES = 5
 
 CLOCK_PS = 10_000
 
@@ -58,8 +60,8 @@ PERCENTILES = (50, 90, 99)
 #: Of many problems the first say enough.
 PROBLEMS_SHOWN = 20
 
-#: Columns of the output where no terminal tells.
-WIDTH = 100
+#: Columns that the tables need; narrower terminals wrap them.
+WIDTH = 106
 
 
 class DemoError(Exception):
@@ -87,6 +89,12 @@ class Demo:
         """When the partitions' software starts: the manager is through by then."""
         scenario = self.scenario
         return 4096 + 8 * scenario.config.entries + 512 * len(scenario.entries)
+
+    @property
+    def timeline_cycles(self) -> int:
+        """Cycles that the timeline shows."""
+        beats = self.message_bytes // self.scenario.config.data_bytes
+        return max(WINDOW_CYCLES, TIMELINE_MESSAGES * beats)
 
     @property
     def total_bytes(self) -> int:
@@ -173,7 +181,7 @@ def simulate(demo: Demo, system: System, console: Console) -> Run:
                     "scenario": str(demo.scenario_path.resolve()),
                     "file": str(demo.file.resolve()) if demo.file else "",
                     "flip": demo.flip, "message_bytes": demo.message_bytes,
-                    "start_cycle": demo.start_cycle, "log_cycles": WINDOW_CYCLES},
+                    "start_cycle": demo.start_cycle, "log_cycles": demo.timeline_cycles},
                 plusargs=["+memory_log=memory.log", "+adapter_trace=trace.log",
                           f"+trace_from={window[0]}", f"+trace_to={window[1]}"]))
         except (SimulationError, ToolError) as error:
@@ -183,8 +191,7 @@ def simulate(demo: Demo, system: System, console: Console) -> Run:
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     with Progress(TextColumn("[progress.description]{task.description}"), BarColumn(),
-                  DownloadColumn(binary_units=True), TimeRemainingColumn(), console=console,
-                  transient=True) as progress:
+                  DownloadColumn(binary_units=True), TimeRemainingColumn(), transient=True) as progress:
         task = progress.add_task("delivered", total=demo.total_bytes)
         while worker.is_alive():
             progress.update(task, completed=_delivered(folder / "progress"))
@@ -411,7 +418,7 @@ def write_files(verdict: Verdict, done: Run) -> None:
     draw(demo.scenario, verdict.journal.messages,
          list(read_log(done.folder / "memory.log", data_bits=demo.scenario.config.data_bits)),
          demo.output / "timeline.svg", start_cycle=demo.start_cycle,
-         window_cycles=WINDOW_CYCLES)
+         window_cycles=demo.timeline_cycles)
     result = {
         "held": not verdict.problems,
         "problems": verdict.problems,
@@ -487,8 +494,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help=f"where to write (default: {_shown(DEFAULT_OUTPUT)})")
     given = parser.parse_args(arguments)
     console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
+    console.width = max(console.width, WIDTH)
     try:
         demo = prepare(given.file, given.scenario, given.flip, given.output)
         return 0 if show(demo, console) else 1

@@ -38,6 +38,9 @@ class Adapter(wiring.Component):
         Bit p: level interrupt of partition p.
     irq_manager : Out(1)
         Level interrupt of the manager.
+    partition_reset : In(config.partitions)
+        Reserved for the reset of single partitions, so that the module's ports are final. Nothing
+        looks at it yet: tie it to 0.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -56,6 +59,7 @@ class Adapter(wiring.Component):
                 user_bits=config.user_bits)),
             "irq": Out(config.partitions),
             "irq_manager": Out(1),
+            "partition_reset": In(config.partitions),
         })
 
     def elaborate(self, platform: object) -> Module:
