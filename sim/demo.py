@@ -51,7 +51,7 @@ MESSAGE_BYTES_MIN = 512
 #: Cycles that the waveform shows, and the timeline at least: long messages take more, and so many
 #: of them are shown.
 WINDOW_CYCLES = 4000
-TIMELINE_MESSAGES = 5
+TIMELINE_MESSAGES = 40
 
 CLOCK_PS = 10_000
 
@@ -190,8 +190,8 @@ def simulate(demo: Demo, system: System, console: Console) -> Run:
     (folder / "progress").unlink(missing_ok=True)
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
-    with Progress(TextColumn("[progress.description]{task.description}"), BarColumn(),
-                  DownloadColumn(binary_units=True), TimeRemainingColumn(), transient=True) as progress:
+    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
+                  TimeRemainingColumn(), transient=True) as progress:
         task = progress.add_task("delivered", total=demo.total_bytes)
         while worker.is_alive():
             progress.update(task, completed=_delivered(folder / "progress"))

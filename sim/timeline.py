@@ -9,7 +9,7 @@ destination who held its lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
 
-__all__ = ["Bar", "bursts", "draw", "holdings"]
+__all__ = ["Bar", "bursts", "draw", "holdings", "joined"]
 
 #: Colours of partitions 0, 1, ..., told apart by the colour-blind too (Okabe and Ito).
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9", "#8B6914", "#666666")
@@ -36,6 +36,9 @@ HELD = "#444444"
 
 #: Points of the overview.
 BINS = 200
+
+#: In a longer window bursts without a gap between them are drawn as one.
+BURSTS_CYCLES = 16_000
 
 #: Commands that are drawn one above the other in a lane.
 STACK = 8
@@ -62,6 +65,20 @@ def bursts(accesses: Sequence[Access], kind: Kind, partition_mask: int) -> Itera
             beats = list(islice(cycles, burst.info + 1))
             if beats:
                 yield Bar(burst.user & partition_mask, beats[0], beats[-1] + 1)
+
+
+def joined(bars: Iterable[Bar]) -> Iterator[Bar]:
+    """The bars, those of one partition that follow each other without a gap as one."""
+    last: Bar | None = None
+    for bar in bars:
+        if last is not None and bar.partition == last.partition and bar.start <= last.end:
+            last = Bar(bar.partition, last.start, bar.end)
+            continue
+        if last is not None:
+            yield last
+        last = bar
+    if last is not None:
+        yield last
 
 
 def holdings(messages: Sequence[Message]) -> dict[int, list[Bar]]:
@@ -107,7 +124,8 @@ def draw(scenario: Scenario, messages: Sequence[Message], accesses: Sequence[Acc
     for message in messages:
         _command(below, lanes, message, start_cycle, window)
     for kind, lane in ((Kind.READ_BURST, "reads"), (Kind.WRITE_BURST, "writes")):
-        for bar in bursts(accesses, kind, mask):
+        bars = bursts(accesses, kind, mask)
+        for bar in bars if window <= BURSTS_CYCLES else joined(bars):
             if bar.partition in partitions:
                 _bar(below, lanes.of(bar.partition, lane), 0.7, bar, start_cycle)
     for network_id, bars in held.items():

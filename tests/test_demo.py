@@ -18,7 +18,7 @@ from sim.journal import Journal, first_image, guard_bytes
 from sim.memory import Access, Kind
 from sim.scenario import Route, Scenario, load, parse
 from sim.system import Record, RecordKind
-from sim.timeline import Bar, bursts, holdings
+from sim.timeline import Bar, bursts, holdings, joined
 
 SCENARIOS = Path(__file__).parent.parent / "sim" / "scenarios"
 
@@ -304,6 +304,12 @@ def test_bursts_are_their_beats() -> None:
            access(Kind.READ_BEAT, 15), access(Kind.READ_BURST, 16, user=1, info=3)]
     # Bit 2 of AxUSER marks the manager. The beats of the last burst are not in the log any more.
     assert list(bursts(log, Kind.READ_BURST, 3)) == [Bar(1, 11, 15), Bar(2, 15, 16)]
+
+
+def test_bars_without_a_gap_are_joined() -> None:
+    bars = [Bar(0, 1, 5), Bar(0, 5, 9), Bar(1, 9, 12), Bar(1, 13, 14), Bar(0, 14, 15)]
+    assert list(joined(bars)) == [Bar(0, 1, 9), Bar(1, 9, 12), Bar(1, 13, 14), Bar(0, 14, 15)]
+    assert list(joined([])) == []
 
 
 def test_lock_is_held_from_the_first_decision_to_the_last_completion() -> None:
