@@ -282,7 +282,10 @@ class Campaign:
         if kind == 1:
             return replace(good, src_id=self._id(random))
         if kind == 2:
-            return replace(good, dst_id=self._id(random))
+            closed = [i for i, row in self.rows.items()
+                      if not (row.may_receive and row.senders >> partition & 1)]
+            return replace(good, dst_id=random.choice(closed) if closed and random.random() < 0.5
+                           else self._id(random))
         if kind == 3:
             return replace(good, src_offset=source.length - good.count + random.choice(
                 (1, 2, self.config.data_bytes, good.count)))

@@ -6,16 +6,17 @@ completions, changes of the table), the memory's log (bursts and beats), and the
 registers gave. The model takes from them the cycles of outside inputs and the order of decisions;
 everything else it knows, and compares.
 
-Registers follow a completion or a decision within a few cycles, one after the other. So each field
-of a read must equal the model's at some time of the `READ_WINDOW_CYCLES` before it was sampled.
-Where nothing changed in this time, as at the end of a run, there is just one answer.
+Registers follow a completion or a decision within a few cycles, one after the other. So a read must
+show what the model's register held at some time of the few cycles (`window_cycles`) before it was
+sampled; STATUS, whose fields have several sources, field by field. Where nothing changed in this
+time, as at the end of a run, there is just one answer.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,10 +32,16 @@ __all__ = ["Answer", "Replay"]
 #: Cycles from AR's handshake to the one at whose end a register is sampled, at most.
 READ_SAMPLE_CYCLES = 3
 
-#: For how long before that a register may still show what was.
+#: For how long before that a register may still show what was: by default, and for those that
+#: follow a write or a change at once.
 READ_WINDOW_CYCLES = 10
+PROMPT_WINDOW_CYCLES = 3
+PROMPT_REGISTERS = ("rejected", "rewind_status", "entry_status")
 
 WORD_BITS = 32
+
+#: Cycle, rank in it, number (which no two of a rank share), what to do, and with what.
+_Step = tuple[int, int, int, Callable[[Any], None], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,15 @@ class Answer:
     network_id: int
     word: int
 
+    @property
+    def sample_cycle(self) -> int:
+        return self.cycle + READ_SAMPLE_CYCLES
+
+    @property
+    def window_cycles(self) -> int:
+        """For how long before it was sampled the register may have been what it shows."""
+        return PROMPT_WINDOW_CYCLES if self.register in PROMPT_REGISTERS else READ_WINDOW_CYCLES
+
     def __str__(self) -> str:
         page = "the manager" if self.partition is None else f"partition {self.partition}"
         index = f"[{self.index}]" if self.register.startswith("partition_") else ""
@@ -61,10 +77,10 @@ class Answer:
 
 @dataclass(eq=False)
 class _Reading:
-    """A read in its window, and each value of its fields that is right in this time."""
+    """A read in its window, and what is right in this time: values of fields, by their names."""
 
     answer: Answer
-    allowed: dict[str, set[int]] = field(default_factory=dict)
+    allowed: dict[tuple[str, ...], set[tuple[int, ...]]] = field(default_factory=dict)
     came: set[int] = field(default_factory=set)         # events of the partition that ever came
     popped: set[int] = field(default_factory=set)       # of these, those that went
 
@@ -86,6 +102,10 @@ class _Page:
     popped: int = 0                 # events
     queue: deque[Send] = field(default_factory=deque)
     turned_away: bool = False       # its head was, because its destination is held
+
+
+def _told(names: tuple[str, ...], values: tuple[int, ...]) -> str:
+    return ", ".join(f"{name} {int(value)}" for name, value in zip(names, values, strict=True))
 
 
 class Replay:
@@ -129,22 +149,20 @@ class Replay:
         self._responses: deque[int] = deque()       # earliest cycles of their responses
 
     def run(self, records: Iterable[Record], accesses: Iterable[Access],
-            answers: Iterable[Answer]) -> None:
+            answers: Sequence[Answer]) -> None:
         """Replay a run. Each argument is in the order of its cycles."""
-        def stream(items: Iterable[Any], rank: int, act: Callable[[Any], None],
-                   delay_cycles: int = 0) -> Iterator[tuple[int, int, int,
-                                                            Callable[[Any], None], Any]]:
-            for number, item in enumerate(items):
-                yield item.cycle + delay_cycles, rank, number, act, item
-
-        # What is visible in a cycle is what happened before it: so reads go first.
-        answers = list(answers)
-        for cycle, _, _, act, item in heapq.merge(
-                stream(answers, 0, self._begin_reading,
-                       READ_SAMPLE_CYCLES - READ_WINDOW_CYCLES),
-                stream(answers, 1, self._end_reading, READ_SAMPLE_CYCLES),
-                stream(accesses, 2, self._access),
-                stream(records, 3, self._record)):
+        steps: list[Iterable[_Step]] = [
+            # What is visible in a cycle is what happened before it: so reads go first.
+            sorted((answer.sample_cycle - answer.window_cycles, 0, number, self._begin_reading,
+                    answer) for number, answer in enumerate(answers)),
+            ((answer.sample_cycle, 1, number, self._end_reading, answer)
+             for number, answer in enumerate(answers)),
+            ((access.cycle, 2, number, self._access, access)
+             for number, access in enumerate(accesses)),
+            ((record.cycle, 3, number, self._record, record)
+             for number, record in enumerate(records)),
+        ]
+        for cycle, _, _, act, item in heapq.merge(*steps):
             while self._responses and self._responses[0] <= cycle:
                 self.model.write_response(self._responses.popleft())
             act(item)
@@ -321,15 +339,16 @@ class Replay:
         self._readings.remove(reading)
         page = self._map.manager if answer.partition is None else self._map.partition
         fields = page[answer.register].unpack(answer.word)
-        for name, allowed in reading.allowed.items():
+        for names, allowed in reading.allowed.items():
             if answer.register.startswith("event_") and reading.waiting.start <= 0:
-                allowed.add(0)
-            elif name == "events":
-                allowed.update(reading.waiting)
-            if fields[name] not in allowed:
+                allowed.add((0,) * len(names))
+            elif names == ("events",):
+                allowed.update((count,) for count in reading.waiting)
+            seen = tuple(fields[name] for name in names)
+            if seen not in allowed:
                 raise ModelMismatch(
-                    f"{answer}, field {name}: expected {' or '.join(map(str, sorted(allowed)))}, "
-                    f"seen {fields[name]} (AR in cycle {answer.cycle})")
+                    f"{answer}: expected {' or '.join(map(_told, [names] * len(allowed), allowed))}, "
+                    f"seen {_told(names, seen)} (AR in cycle {answer.cycle})")
         self.seen["register reads"] += 1
 
     def _note(self) -> None:
@@ -343,8 +362,9 @@ class Replay:
             shown = (self._manager_shows(answer.register, answer.index)
                      if answer.partition is None else
                      self._partition_shows(answer.partition, answer.register, answer.network_id))
-            for name, value in shown.items():
-                reading.allowed.setdefault(name, set()).add(value)
+            groups = [(name,) for name in shown] if answer.register == "status" else [tuple(shown)]
+            for names in groups:
+                reading.allowed.setdefault(names, set()).add(tuple(shown[name] for name in names))
 
     def _partition_shows(self, partition: int, register: str, network_id: int) -> dict[str, int]:
         model, page = self.model, self._pages[partition]

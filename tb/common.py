@@ -273,7 +273,10 @@ class Bench:
         cursor = await self.partitions[owner].receive_cursor(dst_id)
         number = await self.partitions[partition].send(
             src_id, src_offset, dst_id, count, tag=self._tag, **flags)
-        event = await self.event(partition)
+        await self.completed(partition, number)
+        await self.idle_cycles(10)
+        event = await self.partitions[partition].pop_event()
+        assert event is not None, f"a command that must end {status} was carried out"
         assert event == completion(status, tag=self._tag, dst_id=dst_id, count=count), event
         assert await self.partitions[partition].completed() == number
         for p in PARTITIONS:

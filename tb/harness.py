@@ -25,8 +25,8 @@ from mvxl.config import AdapterConfig
 from sim.build import Model, SimulationError, build, run
 from sim.system import SOURCES, System
 
-__all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model", "run_case",
-           "system_model", "testcases"]
+__all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model",
+           "run_case", "system_model", "testcases"]
 
 #: Exit status of this program if the test was run and failed.
 FAILED = 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ports against cocotbext-axi: random stalls on all ten channels, and a memory that is dead."""
+"""Both ports against cocotbext-axi: random stalls on all ten channels, and a dead memory."""
 
 from __future__ import annotations
 

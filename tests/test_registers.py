@@ -13,7 +13,7 @@ import pytest
 from amaranth.hdl import ClockDomain, Module, Value
 from amaranth.sim import Simulator
 
-from mvxl import registers
+from mvxl import docs, registers
 from mvxl.config import CONFIGS, AdapterConfig
 from mvxl.messages import EventKind, Op, Status
 from mvxl.docs import export_docs

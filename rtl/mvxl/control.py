@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the registers mean: pages → commands, settings and table changes; state → pages, interrupts."""
+"""What the registers mean: pages → commands, settings, table changes; state → pages, irq."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,9 +13,9 @@ from .events import COMPLETED_BITS, Event
 from .faults import LOST_BITS
 from .memory import ScrubbedMemory
 from .messages import ID_BITS, ChangeKind, Command, Entry, Status, TableChange
-from .queues import WAIT_BITS, WEIGHT_BITS
 from .registers import RegisterBank
 from .table import lookup_cycles
+from .turns import WAIT_BITS, WEIGHT_BITS
 
 __all__ = ["Control"]
 
@@ -482,7 +482,6 @@ class Control(wiring.Component):
 
     def _manager_state(self, m: Module, bank: RegisterBank, ready: Signal) -> None:
         """What the manager reads, and its interrupt."""
-        config = self.config
         value = bank.manager_value
         reader = bank.read_index
         m.d.comb += [

@@ -154,7 +154,8 @@ class EventUnit(wiring.Component):
             attrs={"ram_style": "block", "no_rw_check": 1})
         m.submodules.origins = origins = Memory(
             shape=data.StructLayout({"own": 1, "peer": config.partition_bits}),
-            depth=config.partitions * slots, init=[], attrs={"ram_style": "block", "no_rw_check": 1})
+            depth=config.partitions * slots, init=[],
+            attrs={"ram_style": "block", "no_rw_check": 1})
         heads = Array(Signal(slot_bits, name=f"head_{p}") for p in everyone)
         tails = Array(Signal(slot_bits, name=f"tail_{p}") for p in everyone)
         push = Signal()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manager's fault log: one record per partition; the first fault wins, lost ones are counted."""
+"""The manager's fault log: a record per partition; the first fault wins, others are counted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What travels between the units, in the order in which a message travels.
 
-`Command → Request → Verdict`, `InFlight`, `Span → BurstRequest → WriteEnd`, `Release`, `Completion`.
+`Command → Request → Verdict`, then `InFlight`, beside it `Span → BurstRequest → WriteEnd`, and at
+the end `Release` and `Completion`. `TableChange` takes the place of a `Request`.
 Each boundary has a class of its own, because structures of equal width would connect silently.
 Addresses, offsets and counts are in bytes. A refusal is data: its `Status` rides forward and
 comes out, in order, as the completion.
@@ -13,9 +14,11 @@ from amaranth.lib import data, enum
 
 from .config import LENGTH_BITS, OFFSET_BITS, AdapterConfig
 
-__all__ = ["BurstRequest", "ChangeKind", "Command", "Completion", "Entry", "EventKind", "InFlight", "Op",
-           "Release", "Request", "Span", "Status", "TableChange", "Verdict", "WriteEnd"]
+__all__ = ["ID_BITS", "TAG_BITS", "BurstRequest", "ChangeKind", "Command", "Completion", "Entry",
+           "EventKind", "InFlight", "Op", "Release", "Request", "Span", "Status", "TableChange",
+           "Verdict", "WriteEnd"]
 
+#: Bits of a command's tag, which its events repeat.
 TAG_BITS = 8
 
 #: Bits of a network ID in a register; all are compared, whatever the size of the table.
@@ -30,7 +33,7 @@ class Status(enum.Enum, shape=5):
     NOT_PERMITTED = 2   #: The manager has not enabled the partition.
     BAD_COUNT = 3       #: The count is 0 or above the partition's MAX_COUNT.
     SRC_FAULT = 4       #: The source entry is not valid, not the caller's, or not to be sent from.
-    DST_FAULT = 5       #: The destination is not valid, not to be received into, or not for the caller.
+    DST_FAULT = 5       #: The destination is not valid, or does not receive from the caller.
     SRC_BOUNDS = 6      #: Source offset + count is beyond the source entry's length.
     DST_FULL = 7        #: Cursor + count is beyond the destination entry's length.
     LOCKED = 8          #: A driver holds the destination's lock.
@@ -158,8 +161,9 @@ class InFlight(data.StructLayout):
 class Span(data.StructLayout):
     """A range of bytes on the bus, prepared for splitting; a granted message is two of them.
 
-    `other_lane` is the byte lane of the first byte at the message's other end. `last` is the offset of the range's last byte from the start of the aligned block
+    `last` is the offset of the range's last byte from the start of the aligned block
     (`config.block_bytes`) in which the range starts: (address mod block_bytes) + count − 1.
+    `other_lane` is the byte lane of the first byte at the message's other end.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -176,7 +180,8 @@ class BurstRequest(data.StructLayout):
 
     `address` is aligned to the beat; `len` is AxLEN. `first_lane` (of the span's first beat) and
     `last_lane` (of its last one) are byte lanes; `first` and `last` mark the span's first and
-    last burst; `other_lane` is the span's. `void`: the span was abandoned; nothing is to be issued, and it is the last.
+    last burst; `other_lane` is the span's. `void`: the span was abandoned; nothing is to be
+    issued, and it is the last.
     """
 
     def __init__(self, config: AdapterConfig) -> None:

@@ -3,23 +3,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import AdapterConfig
 from .front import Circumstances
-from .memory import ScrubbedMemory
-from .messages import ID_BITS, Command, Request, Status, Verdict
+from .messages import Command, Request, Status, Verdict
+from .turns import WAIT_BITS, WEIGHT_BITS, RoundRobin, Seniority, WaitTimer
 
-__all__ = ["WAIT_BITS", "WEIGHT_BITS", "CommandQueues"]
-
-#: Bits of WAIT_LIMIT and of the clock that it is measured with (cycles).
-WAIT_BITS = 32
-
-#: Bits of a partition's weight.
-WEIGHT_BITS = 4
+__all__ = ["CommandQueues"]
 
 
 class CommandQueues(wiring.Component):
@@ -205,47 +199,27 @@ class CommandQueues(wiring.Component):
             just_issued.eq(Cat(issuing, just_issued[0])),
             quiet.eq(runnable & ~nonempty),
         ]
-        first = Signal(config.partition_bits)       # who is looked at first
-        left = Signal(WEIGHT_BITS)                  # requests left of its turn
-        weights = Array(Signal(WEIGHT_BITS, name=f"weight_{p}") for p in everyone)
-        chosen = Signal(config.partition_bits)
-        any_chosen = Signal()
-        in_turn = Signal(config.partitions)         # those from `first` on
-        m.d.comb += in_turn.eq(eligible & (Const((1 << config.partitions) - 1) << first))
-        m.d.sync += any_chosen.eq(eligible.any())
-        for candidates in (eligible, in_turn):
-            for p in reversed(everyone):
-                with m.If(candidates[p]):
-                    m.d.sync += chosen.eq(p)
+        m.submodules.turns = turns = RoundRobin(config)
         fetch = Signal()
         m.d.comb += [
-            fetch.eq(may_issue & any_chosen & ~fetched),
+            turns.eligible.eq(eligible),
+            fetch.eq(may_issue & turns.any & ~fetched),
             read.en.eq(fetch),
-            read.addr.eq(Cat(issued[chosen][:index_bits], chosen)),
+            read.addr.eq(Cat(issued[turns.chosen][:index_bits], turns.chosen)),
         ]
 
         # A command that finds everything idle becomes the request at once.
         shortcut = Signal()
         m.d.comb += shortcut.eq(
-            accepted_push & may_issue & ~any_chosen & ~fetched & ~occupied
+            accepted_push & may_issue & ~turns.any & ~fetched & ~occupied
             & quiet.bit_select(self.push.partition, 1))
         issuer = Signal(config.partition_bits)
         m.d.comb += [
             issuing.eq(fetch | shortcut),
-            issuer.eq(Mux(shortcut, self.push.partition, chosen)),
+            issuer.eq(Mux(shortcut, self.push.partition, turns.chosen)),
+            turns.issued.en.eq(issuing),
+            turns.issued.partition.eq(issuer),
         ]
-        issued_last = Signal(config.partition_bits)
-        turn_left = Signal(WEIGHT_BITS)
-        m.d.sync += issued_last.eq(issuer)
-        with m.If(just_issued[0]):
-            m.d.comb += turn_left.eq(
-                Mux((issued_last == first) & (left != 0), left - 1, weights[issued_last]))
-            m.d.sync += left.eq(turn_left)
-            with m.If(turn_left == 0):
-                m.d.sync += first.eq(
-                    Mux(issued_last == config.partitions - 1, 0, issued_last + 1))
-            with m.Else():
-                m.d.sync += first.eq(issued_last)
 
         with m.If(advance):
             m.d.sync += [
@@ -266,7 +240,7 @@ class CommandQueues(wiring.Component):
         with m.If(dropped):
             m.d.sync += occupied.eq(0)
         with m.If(fetch):
-            m.d.sync += [fetched.eq(1), fetched_partition.eq(chosen)]
+            m.d.sync += [fetched.eq(1), fetched_partition.eq(turns.chosen)]
 
         # Waking. What happens while a request is being decided on older facts counts, too.
         decided_dst = Signal(config.id_bits)
@@ -346,94 +320,50 @@ class CommandQueues(wiring.Component):
             with m.Elif(resuming[p] & (done[p] == mark[p]) & self.idle[p]):
                 m.d.sync += [resuming[p].eq(0), self.halted[p].eq(0)]
 
-        # Who was served less recently: older[i][j] for i < j says that it was i.
-        older = {(i, j): Signal(name=f"older_{i}_{j}") for i in everyone for j in everyone if i < j}
-        served = Signal(config.partitions)
-        m.d.comb += served.eq((self.verdicts.valid & verdict.accepted) << verdict.partition)
-        for (i, j), i_is_older in older.items():
-            with m.If(served[i]):
-                m.d.sync += i_is_older.eq(0)
-            with m.If(served[j]):
-                m.d.sync += i_is_older.eq(1)
-
-        # WAIT_LIMIT: in the first cycle of its slot the current partition is looked at, otherwise
-        # the others in turn, of which the overdue ones are woken. Three cycles: fetch, subtract,
-        # compare.
-        m.submodules.limits = limits = ScrubbedMemory(
-            WAIT_BITS, depth=config.partitions, zeroed=True)
-        m.submodules.starts = starts = Memory(
-            shape=WAIT_BITS, depth=config.partitions, init=[], attrs={"ram_style": "distributed"})
-        read_start = starts.read_port(domain="comb")
-        write_start = starts.write_port()
-        now = Signal(WAIT_BITS)
-        turn = Signal(config.partition_bits)
-        subject = Signal(config.partition_bits)
-        start = Signal(WAIT_BITS)
-        limit = Signal(WAIT_BITS)
-        subtracting = Signal(config.partition_bits)
-        looked = Signal()
-        elapsed = Signal(WAIT_BITS)
-        compared_limit = Signal(WAIT_BITS)
-        comparing = Signal(config.partition_bits)
-        over = Signal()
+        # WAIT_LIMIT.
+        m.submodules.timer = timer = WaitTimer(config)
         m.d.comb += [
-            self.ready.eq(limits.ready),
-            limits.write_en.eq(self.settings.limit_en),
-            limits.write_row.eq(self.settings.partition),
-            limits.write_data.eq(self.settings.limit),
-            subject.eq(Mux(self.looking, current.partition, turn)),
-            limits.read_row[0].eq(subject),
-            read_start.addr.eq(subject),
-            write_start.en.eq(looked & ~self.waiting.bit_select(current.partition, 1)),
-            write_start.addr.eq(current.partition),
-            write_start.data.eq(now),
-            over.eq((compared_limit != 0) & (elapsed >= compared_limit)),
+            self.ready.eq(timer.ready),
+            timer.looking.eq(self.looking),
+            timer.partition.eq(current.partition),
+            timer.waiting.eq(self.waiting),
+            overdue.eq(timer.overdue),
         ]
-        m.d.sync += [
-            now.eq(now + 1),
-            turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1)),
-            start.eq(read_start.data),
-            limit.eq(limits.read_data[0]),
-            subtracting.eq(subject),
-            looked.eq(self.looking),
-            elapsed.eq(now - start),
-            compared_limit.eq(limit),
-            comparing.eq(subtracting),
-        ]
-        for p in everyone:
-            m.d.sync += overdue[p].eq(over & self.waiting[p] & (comparing == p))
 
         # Settings.
         enabled = Signal(config.partitions)
+        m.d.comb += [
+            turns.weight.en.eq(self.settings.control_en),
+            turns.weight.partition.eq(self.settings.partition),
+            turns.weight.weight.eq(self.settings.weight),
+            timer.limit.en.eq(self.settings.limit_en),
+            timer.limit.partition.eq(self.settings.partition),
+            timer.limit.cycles.eq(self.settings.limit),
+        ]
         with m.If(self.settings.control_en):
-            m.d.sync += [
-                enabled.bit_select(self.settings.partition, 1).eq(self.settings.enabled),
-                weights[self.settings.partition].eq(self.settings.weight),
-            ]
+            m.d.sync += enabled.bit_select(self.settings.partition, 1).eq(self.settings.enabled)
 
         # The circumstances of the current request.
         at = self.circumstances
-        waits_too = Signal(config.partitions)
-        goes_first = Signal(config.partitions)
-        for q in everyone:
-            served_before = Array(
-                0 if p == q else older[q, p] if q < p else ~older[p, q] for p in everyone)
-            m.d.comb += [
-                waits_too[q].eq(blocked[q] & (wait_id[q] == current_dst)
-                                & (current.partition != q)),
-                goes_first[q].eq(waits_too[q] & self.event_room[q]
-                                 & served_before[current.partition]),
-            ]
-        waiting_now = Signal()
+        m.submodules.seniority = seniority = Seniority(config)
+        waits_too = Signal(config.partitions)       # for the same destination
         m.d.comb += [
-            waiting_now.eq(self.waiting.bit_select(current.partition, 1)),
+            seniority.served.eq(
+                (self.verdicts.valid & verdict.accepted) << verdict.partition),
+            seniority.partition.eq(current.partition),
+        ]
+        for q in everyone:
+            m.d.comb += waits_too[q].eq(
+                blocked[q] & (wait_id[q] == current_dst) & (current.partition != q))
+        m.d.comb += [
             at.enabled.eq(enabled.bit_select(current.partition, 1)),
             at.halted.eq(self.halted.bit_select(current.partition, 1)),
             at.idle.eq(self.idle.bit_select(current.partition, 1)),
             at.cancelled.eq(cancelled.bit_select(current.partition, 1)),
-            at.expired.eq(over & waiting_now),
+            at.expired.eq(timer.expired),
             at.waits_on.eq(waits_on[current.partition]),
             at.contended.eq(waits_too.any()),
-            at.overtaken.eq(goes_first.any()),
+            # By one that could run, or else it would hold up others.
+            at.overtaken.eq((waits_too & seniority.seniors & self.event_room).any()),
         ]
         return m
