@@ -43,8 +43,9 @@ fmax: $(READY) ## area and clock frequency on an ECP5-85F (CONFIG=default)
 prove: $(READY) ## every proof
 	$(PY) -m formal.run --all
 
-regress: $(READY) ## many random messages against the reference model
+regress: $(READY) ## many random messages against the reference model, and every planted fault
 	$(PY) -m sim.regress
+	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py
 
 verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
 	@mkdir -p build/verilog
