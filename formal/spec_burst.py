@@ -60,6 +60,7 @@ class BurstSpec(Elaboratable):
             spans.payload.partition.eq(AnySeq(config.partition_bits)),
             spans.payload.address.eq(address),
             spans.payload.last.eq(address % block_bytes + count - 1),
+            spans.payload.single.eq(address % block_bytes + count <= block_bytes),
             bursts.ready.eq(AnySeq(1)),
             unit.stop.eq(AnySeq(config.partitions)),
             Assume(count > 0),
@@ -156,6 +157,9 @@ class BurstSpec(Elaboratable):
             m.d.comb += [
                 Assert(register(inner, "first") == (index == 0)),
                 Assert(index == Mux(mid_span, pieces + 1, 0)),
+                Assert((index == 0) | (register(inner, "next_last")
+                                       == (index == span.last // block_bytes)),
+                       "next_last tells the last burst"),
                 Assert(is_open == (pieces != 0)),
                 Assert(~is_open | bursts.valid),
                 Assert(~mid_span | (pending & (before == span))),
@@ -165,6 +169,7 @@ class BurstSpec(Elaboratable):
                     Assert(bytes_count > 0),
                     Assert(last_byte < 1 << config.address_bits),
                     Assert(span.last == first_byte % block_bytes + bytes_count - 1),
+                    Assert(span.single == (span.last < block_bytes)),
                 ]
             with m.If(is_open):
                 m.d.comb += [

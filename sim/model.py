@@ -255,6 +255,7 @@ class _Partition:
     events: deque[Event] = field(default_factory=deque)
     event_cycles: deque[int] = field(default_factory=deque)     # when each of `events` came
     own_events: int = 0             # completions among `events`
+    accept_cycle: int = -1          # when a command last left the queue
     rewind_id: int | None = None
     fault: FaultRecord | None = None
 
@@ -305,7 +306,10 @@ class Model:
         `attempt` is given; every answer that was right in that time is. The same holds for
         `rewind`, and for `event_pop` of an event that has just come.
     queue_slack : int
-        By how many commands the hardware's view of a full command queue may differ.
+        By how many commands the hardware's view of a full command queue may differ, where
+        `command` is told what the hardware did.
+    queue_lag_cycles : int
+        Where it is not: how many cycles after a command left its queue its place is free.
 
     Usage
     -----
@@ -327,7 +331,7 @@ class Model:
     def __init__(self, config: AdapterConfig, *, memory: SparseMemory | None = None,
                  memory_bytes: int | None = None, errors: Iterable[ErrorWindow] = (),
                  bus_traced: bool = True, slack_cycles: int = 0,
-                 queue_slack: int = 2) -> None:
+                 queue_slack: int = 2, queue_lag_cycles: int = 0) -> None:
         self.config = config
         self.memory = SparseMemory() if memory is None else memory
         self.cycle = 0
@@ -336,6 +340,7 @@ class Model:
         self._slack_cycles = slack_cycles
         self._recent: deque[_Past] = deque()    # state before each change of the slack's time
         self._queue_slack = queue_slack
+        self._queue_lag_cycles = queue_lag_cycles
         self._errors: list[ErrorWindow] = []
         for window in errors:
             self.add_error_window(window)
@@ -384,14 +389,16 @@ class Model:
         state = self._step(cycle, partition)
         depth = self.config.command_queue_depth
         if rejected is None:
-            rejected = len(state.queue) >= depth
-        if rejected:
+            just_left = state.accept_cycle > cycle - self._queue_lag_cycles
+            if len(state.queue) + just_left >= depth:
+                return 0
+        elif rejected:
             if len(state.queue) < depth - self._queue_slack:
                 raise ModelMismatch(
                     f"COMMAND of partition {partition} (tag {command.tag}): expected room for it "
                     f"({len(state.queue)} of {depth} queued), seen rejected (cycle {cycle})")
             return 0
-        if len(state.queue) >= depth + self._queue_slack:
+        elif len(state.queue) >= depth + self._queue_slack:
             raise ModelMismatch(
                 f"COMMAND of partition {partition} (tag {command.tag}): expected rejected "
                 f"({len(state.queue)} of {depth} queued), seen queued (cycle {cycle})")
@@ -697,6 +704,7 @@ class Model:
     def _accept(self, partition: int, head: _Queued, status: Status, offset: int) -> None:
         state, command = self._partitions[partition], head.command
         state.queue.popleft()
+        state.accept_cycle = self.cycle
         message = _Message(head.number, partition, command, status)
         if len(self._in_flight) >= self.config.messages_in_flight:
             raise ModelMismatch(
@@ -712,7 +720,7 @@ class Model:
         self._carry_over(message)
 
     def _carry_over(self, message: _Message) -> None:
-        """What was accepted, later decisions know, also those that are late to see other changes."""
+        """Let decisions that are late to see other changes know what was accepted."""
         pair = message.receiver, message.partition
         for past in self._recent:
             if message.partition in past.partitions:

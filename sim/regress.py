@@ -37,6 +37,7 @@ __all__ = ["Logs", "Result", "main", "missing", "replay", "run_campaign", "run_c
 MEMORY_BYTES = 1 << 20
 MEMORY_LOG = "memory.log"
 ADAPTER_TRACE = "adapter.trace"
+READS = "reads.json"
 
 #: Messages of a campaign, unless told otherwise: many campaigns, because a campaign has one table,
 #: one memory latency and one manner of driving the registers.
@@ -44,21 +45,26 @@ CAMPAIGN_MESSAGES = 400
 
 #: A decision looks at locks, halts, quotas and limits while it is prepared. It reflects everything
 #: that ended at least so many cycles before the cycle in which the trace tells of it.
-DECISION_SLACK_CYCLES = 7
+DECISION_SLACK_CYCLES = 5
+
+#: How many cycles after the trace tells of a decision the command's place in its queue is free.
+QUEUE_LAG_CYCLES = 2
 
 #: Only a driver that holds a destination by a grant makes others LOCKED.
 UNREACHABLE = {Status.LOCKED}
 
-#: From so many messages on, a run must have met everything of `EXPECTED`, and every status.
+#: From so many messages on, a run must have met every status that can be and all of `EXPECTED`.
 FULL_RUN_MESSAGES = 10_000
 
+#: What such a run must have met, by the names of `Replay.seen`.
 EXPECTED = (
     "accepted behind own in flight", "accepted beside others in flight",
     "placed after another holder", "returns", "waits: DST_FULL", "waits: RECEIVER_BUSY", "fences",
     "commands rejected", "halts resumed", "errors beside others in flight",
     "events: completion", "events: notification", "rewinds done", "rewinds refused",
     "rewinds ignored", "commits: NONE", "commits: BUSY", "commits: BAD_ID", "commits: BAD_BASE",
-    "commits: BAD_LENGTH", "commits: BAD_END", "commits: BAD_OWNER", "commits with messages in flight")
+    "commits: BAD_LENGTH", "commits: BAD_END", "commits: BAD_OWNER",
+    "commits with messages in flight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,7 @@ class Logs:
     @classmethod
     def load(cls, folder: Path, config: AdapterConfig) -> Logs:
         contents = folder / "memory.bin"
-        answers = json.loads((folder / "reads.json").read_text(encoding="utf-8"))
+        answers = json.loads((folder / READS).read_text(encoding="utf-8"))
         return cls(
             records=list(read_trace(folder / ADAPTER_TRACE, config)),
             accesses=list(read_log(folder / MEMORY_LOG, data_bits=config.data_bits)),
@@ -119,7 +125,7 @@ def replay(campaign: Campaign, logs: Logs) -> Replay:
     memory = SparseMemory()
     memory.write(0, campaign.image())
     model = Model(campaign.config, memory=memory, memory_bytes=campaign.memory_bytes,
-                  slack_cycles=DECISION_SLACK_CYCLES, queue_slack=0)
+                  slack_cycles=DECISION_SLACK_CYCLES, queue_lag_cycles=QUEUE_LAG_CYCLES)
     replayed = Replay(model, latency_cycles=campaign.latency_cycles)
     replayed.run(logs.records, logs.accesses, logs.answers)
     if logs.memory is not None:
@@ -128,22 +134,27 @@ def replay(campaign: Campaign, logs: Logs) -> Replay:
 
 
 def run_campaign(model: build.Model, config: str, seed: int, messages: int, *,
-                 keep: bool = False) -> Result:
-    """Simulate and replay one campaign. Its files stay if it failed, or to `keep` them."""
+                 keep_as: str = "") -> Result:
+    """Simulate and replay one campaign.
+
+    Its files are removed, unless it failed or `keep_as` names a folder below build/runs for them.
+    """
     campaign = Campaign(CONFIGS[config], seed, messages=messages, memory_bytes=MEMORY_BYTES)
     failures = []
     replayed = None
     try:
         done = build.run(
-            model, "tb.tb_campaign", name=f"regress-{config}-{seed}-{messages}", seed=seed,
+            model, "tb.tb_campaign", seed=seed,
+            name=keep_as or f"regress-{config}-{seed}-{messages}-{os.getpid()}",
             parameters={"config": config, "seed": seed, "messages": messages,
                         "memory_bytes": MEMORY_BYTES},
             plusargs=[f"+memory_log={MEMORY_LOG}", f"+adapter_trace={ADAPTER_TRACE}"])
         failures += [outcome.message for outcome in done.outcomes if not outcome.passed]
-        replayed = replay(campaign, Logs.load(done.folder, campaign.config))
+        if (done.folder / READS).is_file():
+            replayed = replay(campaign, Logs.load(done.folder, campaign.config))
     except (build.SimulationError, ModelMismatch) as error:
         failures.insert(0, str(error))
-    if not failures and not keep:
+    if not failures and not keep_as:
         shutil.rmtree(done.folder)
     return Result(config=config, seed=seed, messages=messages, failure="\n".join(failures),
                   statuses=replayed.statuses if replayed else Counter(),
@@ -216,10 +227,10 @@ class Progress:
 
 def _one(config: str, seed: int, messages: int) -> int:
     """Run a single campaign, and say where its files are."""
-    result = run_campaign(simulator(config), config, seed, messages, keep=True)
-    folder = build.BUILD / "runs" / f"regress-{config}-{seed}-{messages}"
+    name = f"regress-{config}-{seed}-{messages}"
+    result = run_campaign(simulator(config), config, seed, messages, keep_as=name)
     print(table(result.statuses, result.seen))
-    print(f"files: {folder}")
+    print(f"files: {build.BUILD / 'runs' / name}")
     if result.failure:
         print(f"seed {seed}: MISMATCH\n{result.failure}")
         return 1

@@ -34,8 +34,8 @@ READ_SAMPLE_CYCLES = 3
 
 #: For how long before that a register may still show what was: by default, and for those that
 #: follow a write or a change at once.
-READ_WINDOW_CYCLES = 10
-PROMPT_WINDOW_CYCLES = 3
+READ_WINDOW_CYCLES = 6
+PROMPT_WINDOW_CYCLES = 1
 PROMPT_REGISTERS = ("rejected", "rewind_status", "entry_status")
 
 WORD_BITS = 32
@@ -346,9 +346,9 @@ class Replay:
                 allowed.update((count,) for count in reading.waiting)
             seen = tuple(fields[name] for name in names)
             if seen not in allowed:
-                raise ModelMismatch(
-                    f"{answer}: expected {' or '.join(map(_told, [names] * len(allowed), allowed))}, "
-                    f"seen {_told(names, seen)} (AR in cycle {answer.cycle})")
+                right = " or ".join(_told(names, values) for values in sorted(allowed))
+                raise ModelMismatch(f"{answer}: expected {right}, seen {_told(names, seen)} "
+                                    f"(AR in cycle {answer.cycle})")
         self.seen["register reads"] += 1
 
     def _note(self) -> None:

@@ -5,10 +5,10 @@ Every lane of the campaign is a generator of steps: register accesses and pauses
 moves all of them, a clock cycle at a time, through one register port with random gaps, with data
 before and after addresses, with several accesses under way and with responses held back.
 
-What the adapter did is in its own trace and the memory's log. What it *answered* to reads is written
-to `reads.json`, the memory's contents at the end to `memory.bin`: sim/replay.py compares all of it
-with the model. Asserted here is only what needs no model: that responses are OKAY, that no protocol
-rule was broken, and that everything comes to an end.
+What the adapter did is in its own trace and the memory's log. What it *answered* to reads is
+written to `reads.json`, the memory's contents at the end to `memory.bin`: sim/replay.py compares
+all of it with the model. Asserted here is only what needs no model: that responses are OKAY, that
+no protocol rule was broken, and that everything comes to an end.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class Read:
     network_id: int = 0
 
 
-#: What a lane asks for: writes, in this order; a read; or time.
+#: What a lane asks for: writes, in this order; a read, whose word it gets; or time.
 Step = tuple[Write, ...] | Read | Pause
-Lane = Generator[Step, int | None, None]
+Lane = Generator[Step, Any, None]
 
 
 @dataclass(eq=False)
@@ -162,7 +162,8 @@ class RegisterPort:
 
     def _transfers(self, channel: str, far: str, near: str) -> bool:
         """Whether the channel had a handshake in the cycle that has ended."""
-        return bool(self._driven[f"{channel}{near}"]) and int(self._bus[f"{channel}{far}"].value) == 1
+        return (self._driven[f"{channel}{near}"] == 1
+                and int(self._bus[f"{channel}{far}"].value) == 1)
 
     @property
     def idle(self) -> bool:
@@ -297,7 +298,8 @@ class Player:
                      "dst_id": {"id": send.dst_id}, "count": {"count": send.count}}
             again = self.random.random() < 0.2
             writes = [self.partition_write(partition, register, **fields)
-                      for register, fields in given.items() if again or kept.get(register) != fields]
+                      for register, fields in given.items()
+                      if again or kept.get(register) != fields]
             self.random.shuffle(writes)
             kept = given
             writes.append(self.partition_write(

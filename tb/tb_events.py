@@ -44,7 +44,7 @@ async def flags(dut: Any) -> None:
         assert not await bench.events(1) and not await bench.events(2)
         offset += 30 + tag
         await bench.refused(0, Status.SRC_FAULT, src_id=SPARE, dst_id=INBOX + 3,
-                            **{"event": event, "notify": notify})
+                            event=event, notify=notify)
     await bench.check()
 
 

@@ -30,12 +30,12 @@ def test_proof(name: str) -> None:
 
 
 FAULTS = [
-    ("last-inclusive-as-exclusive", "index == span.last[block:]",
-     "index == (span.last + 1)[block:]", "last marks the burst of the last byte"),
+    ("last-inclusive-as-exclusive", "index + 1 == span.last[block:]",
+     "index + 1 == (span.last + 1)[block:]", "last marks the burst of the last byte"),
     ("edge-refused", "Mux(last, span.last[lane:block], ~0)",
      "Mux(last & (span.last[lane:block] < (1 << block - lane) - 1), span.last[lane:block], ~1)",
      "never shorter than needed"),
-    ("one-burst-less", "index == span.last[block:]", "index >= span.last[block:] - 1",
+    ("one-burst-less", "index + 1 == span.last[block:]", "index + 1 >= span.last[block:] - 1",
      "last marks the burst of the last byte"),
     ("start-kept", "Mux(first, span.address[lane:block], 0)", "span.address[lane:block]",
      "no gap, no overlap, in order"),
@@ -79,12 +79,12 @@ def test_planted_fault_beyond_any_trace() -> None:
     It needs addresses of more than 32 bits, and millions of bursts: only the induction sees it.
     """
     config = AdapterConfig.named("large")
-    unit = mutated(burst, "index == span.last[block:]",
-                   "index == span.last[block:OFFSET_BITS]").BurstSplitter(config)
+    unit = mutated(burst, "index + 1 == span.last[block:]",
+                   "index + 1 == span.last[block:OFFSET_BITS]").BurstSplitter(config)
     result = prove(Job(name="burst-fault-far", spec=BurstSpec(config, unit), mode="prove",
                        depth=2, min_asserts=20))
     assert not result.passed
-    assert "last marks the burst of the last byte" in broken(result), result.explain()
+    assert "next_last tells the last burst" in broken(result), result.explain()
 
 
 def test_invariant_of_a_register_that_is_not_there() -> None:
@@ -112,8 +112,9 @@ def expected_bursts(config: AdapterConfig, address: int, count: int) -> list[dic
 
 
 def span_of(config: AdapterConfig, address: int, count: int) -> Any:
-    return Span(config).const({"partition": 1, "address": address,
-                               "last": address % config.block_bytes + count - 1})
+    last = address % config.block_bytes + count - 1
+    return Span(config).const({"partition": 1, "address": address, "last": last,
+                               "single": last < config.block_bytes})
 
 
 def run_spans(config: AdapterConfig, spans: list[tuple[int, int]], *, chance: float,

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+import mvxl
 from mvxl.config import CONFIGS, AdapterConfig
 from mvxl.registers import register_map
 from sim.build import lint
 from sim.toolchain import ROOT
 
-#: Width of the ports of `default`, "in" or "out" of the module.
+#: Signals of AW and AR that the manager drives, with their bits in configuration `default`.
 ADDRESS_CHANNEL = {"addr": 32, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3,
                    "qos": 4, "user": 3, "id": 1, "valid": 1}
 
@@ -57,7 +58,6 @@ def module_ports(verilog: str, module: str) -> dict[str, tuple[str, int]]:
 
 def export(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m mvxl`, with this package, in a folder of its own."""
-    import mvxl
     return subprocess.run(
         [sys.executable, "-m", "mvxl", *arguments], cwd=folder, capture_output=True, text=True,
         check=False, env=os.environ | {

@@ -43,15 +43,14 @@ FAULTS = [
     Fault(name="bounds-one-byte-less", edits=(("bounds.py", "room >= 0", "room > 0"),),
           test=("tb_status", "dst_full"), says="DST_FULL"),
     Fault(name="bounds-one-byte-more", edits=(("bounds.py", "room >= 0", "room >= -1"),),
-          test=("tb_status", "src_bounds"), says="was carried out"),
+          test=("tb_status", "dst_full"), says="was carried out"),
     Fault(name="carry-dropped", edits=((
               "bounds.py", "- self.offset - self.count",
               "- (self.offset + self.count)[:OFFSET_BITS]"),),
-          test=("tb_status", "src_bounds"), says="SimTimeoutError"),
+          test=("tb_status", "src_bounds"), says="was carried out"),
     Fault(name="edge-of-4-kib-refused", edits=((
               "burst.py", "Mux(last, span.last[lane:block], ~0)",
-              "Mux(last & (span.last[lane:block] < (1 << block - lane) - 1),"
-              " span.last[lane:block], ~1)"),),
+              "Mux(last & ~span.last[lane:block].all(), span.last[lane:block], ~1)"),),
           test=("tb_adapter", "edges_of_4_kib"), says="SimTimeoutError"),
     Fault(name="senders-not-looked-at", edits=((
               "front.py", "| ~entry.senders.bit_select(partition, 1)", ""),),
@@ -68,6 +67,25 @@ FAULTS = [
               "queues.py", "with m.If(self.requests.valid & (current.partition == p)):",
               "with m.If(occupied & (current.partition == p)):"),),
           test=("tb_ports", "stalls_on_ten_channels"), says="SimTimeoutError"),
+    Fault(name="holding-without-end", edits=((
+              "front.py", "(at.contended & lock.turn.all())", "0"),),
+          test=("tb_waiting", "lock_changes_hands"), says="AssertionError"),
+    Fault(name="fence-not-looked-at", edits=((
+              "front.py", "fenced.eq(command.fence & ~at.idle)", "fenced.eq(0)"),),
+          test=("tb_waiting", "fence"), says="AssertionError"),
+    Fault(name="cancel-kept", edits=((
+              "queues.py", "cancelled | (self.cancel & self.waiting)", "cancelled | self.cancel"),),
+          test=("tb_waiting", "cancel_without_wait"), says="AssertionError"),
+    Fault(name="commit-does-not-drain", edits=((
+              "control.py", "with m.If(draining == 0):", "with m.If(1):"),),
+          test=("tb_table", "commit_waits_for_the_old_entry"), says="AssertionError"),
+    Fault(name="privilege-not-looked-at", edits=((
+              "registers.py", "(number == config.manager_page) & allowed",
+              "(number == config.manager_page)"),),
+          test=("tb_table", "privilege"), says="answered an unprivileged access"),
+    Fault(name="last-fault-wins", edits=((
+              "faults.py", "self.fault.en & ~known", "self.fault.en"),),
+          test=("tb_errors", "fault_log"), says="AssertionError"),
     Fault(name="cursor-before-the-response", edits=(
               ("lock.py", "Placed(config), depth=config.entries, block=block)",
                "Placed(config), depth=config.entries, reads=2, block=block)"),
@@ -91,8 +109,8 @@ FAULTS = [
               "self.event_room[p].eq(1)"),),
           test=("tb_events", "own_slots_exhausted"), says="AssertionError", quick=True),
     Fault(name="notification-lost-when-full", edits=((
-              "front.py", "with m.Elif(command.notify & ~room):",
-              "with m.Elif(command.notify & ~room & 0):"),),
+              "front.py", "no_room.eq(command.notify & ~self.quota_room)",
+              "no_room.eq(0)"),),
           test=("tb_waiting", "receiver_busy"), says="SimTimeoutError"),
     Fault(name="strobes-after-a-read-error", edits=((
               "engine.py",

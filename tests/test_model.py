@@ -895,6 +895,17 @@ def test_full_queue_rejects() -> None:
         model.check_idle()
 
 
+def test_place_in_a_full_queue_is_free_a_little_later() -> None:
+    for later, number in [(1, 0), (2, 9)]:
+        model = make_model(queue_lag_cycles=2)
+        for _ in range(model.config.command_queue_depth):
+            assert model.command(model.cycle, 0, send(), rejected=None)
+        assert model.command(model.cycle, 0, send(), rejected=None) == 0
+        assert model.attempt(model.cycle + 10, 0) == OK
+        assert model.command(model.cycle + later, 0, send(), rejected=None) == number
+
+
+
 def test_too_many_in_flight_is_told() -> None:
     model = make_model()
     for _ in range(CONFIG.messages_in_flight):

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -43,7 +45,7 @@ def test_campaign_agrees_with_the_model(simulator: Model, seed: int) -> None:
     assert result.seen["accepted beside others in flight"] > 50
 
 
-# -- Nothing is taken on trust: each record that is changed is a mismatch ---------------------------
+# -- Nothing is taken on trust: each record that is changed is a mismatch -------------------------
 
 @pytest.fixture(scope="module")
 def campaign() -> Campaign:
@@ -52,9 +54,12 @@ def campaign() -> Campaign:
 
 @pytest.fixture(scope="module")
 def logs(simulator: Model) -> Logs:
-    result = regress.run_campaign(simulator, NAME, TAMPERED_SEED, TAMPERED_MESSAGES, keep=True)
+    name = f"regress-tampered-{os.getpid()}"
+    result = regress.run_campaign(simulator, NAME, TAMPERED_SEED, TAMPERED_MESSAGES, keep_as=name)
     assert not result.failure, result.failure
-    return Logs.load(BUILD / "runs" / f"regress-{NAME}-{TAMPERED_SEED}-{TAMPERED_MESSAGES}", CONFIG)
+    loaded = Logs.load(BUILD / "runs" / name, CONFIG)
+    shutil.rmtree(BUILD / "runs" / name)
+    return loaded
 
 
 def place(items: Sequence[Any], where: Callable[[Any], bool]) -> int:

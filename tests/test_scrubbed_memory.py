@@ -99,8 +99,8 @@ FAULTS = [
     ("block-not-scrubbed", True, "[write.en.eq(1), write.addr.eq(scrub_row)]",
      "write.addr.eq(scrub_row)", LATER),
     ("data-not-gated", False, "with m.If(self.ready | self._zeroed):", "with m.If(1):", AT_ONCE),
-    ("writes-lost", False, "write.en.eq(self.write_en)", "write.en.eq(self.write_en & "
-     "(self.write_row != self._depth - 1))", AT_ONCE),
+    ("writes-lost", False, "write.en.eq(self.write_en)",
+     "write.en.eq(self.write_en & (self.write_row != self._depth - 1))", AT_ONCE),
     ("writes-unasked", True, "write.en.eq(self.write_en)", "write.en.eq(1)", LATER),
     ("not-transparent", True, "transparent_for=(write,)", "transparent_for=()", LATER),
     ("late-read", False, 'memory.read_port(domain="comb")',

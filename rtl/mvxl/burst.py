@@ -58,13 +58,14 @@ class BurstSplitter(wiring.Component):
 
         index = Signal(OFFSET_BITS + 1 - block)     # blocks of the span that are through
         first = Signal(init=1)                      # index = 0
+        next_last = Signal()                        # of the bursts behind the first: it is the last
         last = Signal()
         void = Signal()
         start_beat = Signal(block - lane)
         end_beat = Signal(block - lane)
         load = Signal()
         m.d.comb += [
-            last.eq(index == span.last[block:]),
+            last.eq(Mux(first, span.single, next_last)),
             void.eq(self.stop.bit_select(span.partition, 1)),
             start_beat.eq(Mux(first, span.address[lane:block], 0)),
             end_beat.eq(Mux(last, span.last[lane:block], ~0)),
@@ -88,5 +89,9 @@ class BurstSplitter(wiring.Component):
                 with m.If(last | void):
                     m.d.sync += [index.eq(0), first.eq(1)]
                 with m.Else():
-                    m.d.sync += [index.eq(index + 1), first.eq(0)]
+                    m.d.sync += [
+                        index.eq(index + 1),
+                        first.eq(0),
+                        next_last.eq(index + 1 == span.last[block:]),
+                    ]
         return m

@@ -165,7 +165,7 @@ class CompletionUnit(wiring.Component):
                     with m.If(end.last):
                         m.next = "PUBLISH"
             with m.State("PUBLISH"):
-                with m.If(~self.completions.valid | self.completions.ready):
+                with m.If(~self.completions.valid):
                     m.d.comb += self.releases.valid.eq(moved)
                     with m.If(~moved | self.releases.ready):
                         m.d.comb += done.eq(1)

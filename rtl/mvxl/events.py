@@ -114,7 +114,7 @@ class EventUnit(wiring.Component):
         # COMPLETED and its compare value. A write of the latter and a completion do not go
         # through in one cycle; each has the two compared in the cycle behind it.
         m.submodules.counts = counts = ScrubbedMemory(
-            COMPLETED_BITS, depth=config.partitions, reads=2)
+            COMPLETED_BITS, depth=config.partitions, reads=3)
         m.submodules.compares = compares = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, zeroed=True)
         counting = Signal()
@@ -124,11 +124,11 @@ class EventUnit(wiring.Component):
         compared_count = Signal(COMPLETED_BITS)
         distance = Signal(COMPLETED_BITS)
         m.d.comb += [
-            counts.read_row[0].eq(
-                Mux(self.compare.en, self.compare.partition, done.partition)),
-            counts.read_row[1].eq(self.partition),
-            self.completed.eq(counts.read_data[1]),
-            count.eq(counts.read_data[0] + counting),
+            counts.read_row[0].eq(done.partition),
+            counts.read_row[1].eq(self.compare.partition),
+            counts.read_row[2].eq(self.partition),
+            self.completed.eq(counts.read_data[2]),
+            count.eq(counts.read_data[0] + 1),
             counts.write_en.eq(counting),
             counts.write_row.eq(done.partition),
             counts.write_data.eq(count),
@@ -140,8 +140,8 @@ class EventUnit(wiring.Component):
         ]
         m.d.sync += [
             comparing.eq(self.compare.en | counting),
-            compared.eq(counts.read_row[0]),
-            compared_count.eq(count),
+            compared.eq(Mux(self.compare.en, self.compare.partition, done.partition)),
+            compared_count.eq(Mux(self.compare.en, counts.read_data[1], count)),
         ]
         for p in everyone:
             with m.If(comparing & (compared == p)):

@@ -85,7 +85,7 @@ class FaultLog(wiring.Component):
             write_pending.addr.eq(self.read_fault.partition),
             write_pending.data.eq(self.read_fault.address),
             read_pending.addr.eq(self.fault.partition),
-            known.eq(self.valid.bit_select(self.fault.partition, 1)),
+            known.eq((self.valid & ~self.clear).bit_select(self.fault.partition, 1)),
             records.read_row[0].eq(self.fault.partition),
             old.eq(records.read_data[0]),
             records.write_en.eq(self.fault.en),

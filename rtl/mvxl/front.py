@@ -16,7 +16,7 @@ step  what happens (with a table in LUT RAM)
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -217,6 +217,9 @@ class FrontEnd(wiring.Component):
         m.d.comb += last_offset.eq(
             bounds.address[:config.block_log2] + command.count - 1)
 
+        def single(last: Signal) -> Value:
+            return ~last[config.block_log2:].any()
+
         source_checked = Signal()   # the checker's answer is the source's
         src_unusable = Signal()
         src_outside = Signal()
@@ -247,17 +250,27 @@ class FrontEnd(wiring.Component):
             never_fits.eq(command.count > Cat(Const(0, unit_log2), entry.length)),
         ]
 
-        own = Signal()
-        room = Signal()
+        # What a decision depends on besides the destination's bounds is put together in the cycle
+        # before it.
         at = Signal(Circumstances())
+        barred = Signal()       # the partition's state alone ends the command
+        fenced = Signal()
+        stuck = Signal()        # the destination is not the partition's to place in
+        no_room = Signal()
+        now = self.circumstances
         m.d.comb += [
             self.quota_receiver.eq(entry.owner),
             self.quota_sender.eq(partition),
         ]
         m.d.sync += [
-            own.eq(lock.holder == partition),
-            room.eq(self.quota_room),
-            at.eq(self.circumstances),
+            at.eq(now),
+            barred.eq(now.halted | ~now.enabled | now.cancelled),
+            fenced.eq(command.fence & ~now.idle),
+            stuck.eq(Mux(
+                lock.held,
+                (lock.holder != partition) | (now.contended & lock.turn.all()),
+                now.overtaken)),
+            no_room.eq(command.notify & ~self.quota_room),
         ]
 
         max_count = Signal(OFFSET_BITS)
@@ -268,8 +281,7 @@ class FrontEnd(wiring.Component):
             bad_count.eq((command.count == 0) | (command.count > max_count)),
         ]
 
-        # The decision. What needs neither the destination nor the circumstances is known a cycle
-        # before, from which on `hopeless` holds the first reason.
+        # The decision. `hopeless`: the command itself or its source ends it, for `reason`.
         hopeless = Signal()
         reason = Signal(Status)
         unlawful = Signal()
@@ -284,8 +296,7 @@ class FrontEnd(wiring.Component):
 
         refused = Signal()
         refusal = Signal(Status)
-        m.d.comb += refused.eq(
-            at.halted | ~at.enabled | at.cancelled | hopeless | dst_unusable | src_outside)
+        m.d.comb += refused.eq(barred | hopeless | dst_unusable | src_outside)
         with m.If(at.halted):
             m.d.comb += refusal.eq(Status.ABORTED)
         with m.Elif(~at.enabled):
@@ -299,13 +310,8 @@ class FrontEnd(wiring.Component):
         with m.Else():
             m.d.comb += refusal.eq(Status.SRC_BOUNDS)
 
-        fenced = Signal()
         blocked = Signal()
-        m.d.comb += [
-            fenced.eq(command.fence & ~at.idle),
-            blocked.eq(Mux(lock.held, ~own | ~bounds.fits | (at.contended & lock.turn.all()),
-                           at.overtaken)),
-        ]
+        m.d.comb += blocked.eq(stuck | (lock.held & ~bounds.fits))
 
         verdict = Signal(Verdict(config))
         granted = Signal()
@@ -326,18 +332,15 @@ class FrontEnd(wiring.Component):
                 verdict.accepted.eq(~patient | never_fits),
                 verdict.status.eq(Status.DST_FULL),
             ]
-        with m.Elif(command.notify & ~room):
+        with m.Elif(no_room):
             m.d.comb += [
                 verdict.waits.eq(patient),
                 verdict.accepted.eq(~patient),
                 verdict.status.eq(Status.RECEIVER_BUSY),
             ]
         with m.Else():
-            m.d.comb += [
-                granted.eq(1),
-                verdict.accepted.eq(1),
-                verdict.status.eq(Status.OK),
-            ]
+            m.d.comb += [verdict.accepted.eq(1), verdict.status.eq(Status.OK)]
+        m.d.comb += granted.eq(~(refused | fenced | blocked | no_room) & bounds.fits)
         m.d.comb += self.requests.ready.eq(deciding)
         m.d.sync += [self.verdicts.valid.eq(deciding), self.verdicts.payload.eq(verdict)]
 
@@ -354,6 +357,7 @@ class FrontEnd(wiring.Component):
             self.reads.payload.partition.eq(partition),
             self.reads.payload.address.eq(src_address),
             self.reads.payload.last.eq(src_last),
+            self.reads.payload.single.eq(single(src_last)),
             self.reads.payload.other_lane.eq(bounds.address[:config.size_log2]),
             self.accepted.valid.eq(deciding & verdict.accepted),
             self.accepted.payload.partition.eq(partition),
@@ -366,6 +370,7 @@ class FrontEnd(wiring.Component):
             self.accepted.payload.offset.eq(lock.cursor),
             self.accepted.payload.count.eq(command.count),
         ]
+        m.d.comb += self.writes.payload.single.eq(single(self.writes.payload.last))
         m.d.sync += [
             self.writes.valid.eq(place),
             self.writes.payload.partition.eq(partition),

@@ -77,7 +77,8 @@ class LockUnit(wiring.Component):
     releases : In(stream.Signature(Release))
         A placed message is complete. Taken once every 2 cycles (3 with block RAM).
     freed : Out(1)
-        The last message of entry `freed_id` has been released: it is free.
+        The last message of entry `freed_id` has been released: it is free, unless one was placed
+        in it at the same time.
     freed_id : Out(config.id_bits)
     query_id : In(config.id_bits)
     query_cursor : Out(32)

@@ -163,7 +163,8 @@ class Span(data.StructLayout):
 
     `last` is the offset of the range's last byte from the start of the aligned block
     (`config.block_bytes`) in which the range starts: (address mod block_bytes) + count − 1.
-    `other_lane` is the byte lane of the first byte at the message's other end.
+    `single`: that is in the same block. `other_lane` is the byte lane of the first byte at the
+    message's other end.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -171,6 +172,7 @@ class Span(data.StructLayout):
             "partition": config.partition_bits,
             "address": config.address_bits,
             "last": OFFSET_BITS + 1,
+            "single": 1,
             "other_lane": config.size_log2,
         })
 

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COMPLETED and the event queues against a model: counts, slots, quotas, pops; nothing is lost."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from formal.mutants import mutated
+from mvxl import events
+from mvxl.config import AdapterConfig
+from mvxl.messages import Completion, EventKind, Status
+
+CONFIGS = {
+    "small": AdapterConfig(
+        partitions=2, entries=4, data_bits=32, burst_beats=4, reads_in_flight=2,
+        writes_in_flight=2, messages_in_flight=4, command_queue_depth=2, notification_slots=2,
+        data_queue_beats=16),
+    "five": AdapterConfig(
+        partitions=5, entries=128, messages_in_flight=4, command_queue_depth=4,
+        notification_slots=3),
+}
+
+#: Within so many cycles a popped event's slot must be free again.
+FREED_WITHIN_CYCLES = 4
+
+HALF = 1 << 31
+
+
+@dataclass(frozen=True)
+class Message:
+    """A command that was started; `moved`: it holds a reserved notification slot if `notify`."""
+
+    partition: int
+    tag: int
+    event: int
+    notify: int
+    moved: int
+    status: Status
+    dst_id: int
+    receiver: int
+    offset: int
+    count: int
+
+    def own_event(self) -> tuple[int, ...] | None:
+        """The sender's event, in the order of `Event`; a failure always makes one."""
+        if not self.event and self.status == Status.OK:
+            return None
+        there = self.status == Status.OK
+        return (EventKind.COMPLETION.value, self.status.value, self.tag,
+                self.receiver if there else 0, self.dst_id, self.offset if there else 0,
+                self.count)
+
+    def notification(self) -> tuple[int, ...]:
+        return (EventKind.NOTIFICATION.value, self.status.value, self.tag, self.partition,
+                self.dst_id, self.offset, self.count)
+
+
+def fields_of(event: Any) -> tuple[int, ...]:
+    return (event.kind.value, event.status.value, event.tag, event.peer, event.id, event.offset,
+            event.count)
+
+
+NOTHING = (0,) * 7
+
+
+def is_reached(count: int, compare: int) -> bool:
+    return (count - compare) % (1 << 32) < HALF
+
+
+def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
+          fast: float = 1.0) -> dict[str, int]:
+    """Random commands, pops and compare writes; every output is compared in every cycle.
+
+    `fast` is the chance of a completion to show at once. Partitions take their events in phases,
+    so that queues run full, and empty again. Returns how often something was seen.
+    """
+    unit = module.EventUnit(config)
+    dice = random.Random(seed)
+    everyone = range(config.partitions)
+    seen = dict.fromkeys(("no_room", "no_quota", "empty_pop", "collision", "failed", "most"), 0)
+
+    async def bench(ctx: Any) -> None:
+        for _ in range(500):
+            if ctx.get(unit.ready):
+                break
+            await ctx.tick()
+        assert ctx.get(unit.ready)
+
+        counts = [0] * config.partitions
+        compares = [0] * config.partitions
+        reached = [True] * config.partitions
+        queues: list[deque[tuple[tuple[int, ...], int | None]]] = [deque() for _ in everyone]
+        used = [0] * config.partitions                  # own slots
+        pending = [[0] * config.partitions for _ in everyone]   # notifications [receiver][sender]
+        freeing: deque[list[tuple[int, int | None]]] = deque(
+            [] for _ in range(FREED_WITHIN_CYCLES))     # popped in each of the last cycles
+        in_flight: deque[Message] = deque()
+        to_start: list[int] = []
+        querying: Message | None = None                 # of the cycle before
+        showing = False
+        counted = False
+        stage = 0                                       # cycles since it was counted
+        popped_before = compared_before = False
+        pops_given = frees = frees_due = 0
+        read_before: list[tuple[int, ...]] = [NOTHING, NOTHING]
+        tag = 0
+
+        for cycle in range(cycles):
+            draining = cycle > cycles - 400
+            # Starts: three at once if there is room, each a query and then an acceptance.
+            room = ctx.get(unit.event_room)
+            late = [slot for popped in freeing for slot in popped]
+            for p in everyone:
+                unfreed = sum(owner == p and peer is None for owner, peer in late)
+                bit = room >> p & 1
+                seen["no_room"] += not bit
+                assert not bit or used[p] <= config.own_event_slots - 3, "room for own events?"
+                assert bit or used[p] + unfreed > config.own_event_slots - 3, "no room any more"
+            starting, querying = querying, None
+            ctx.set(unit.started.en, starting is not None)
+            ctx.set(unit.reserve, 0)
+            if starting is not None:
+                ctx.set(unit.started.partition, starting.partition)
+                ctx.set(unit.reserve, starting.notify & starting.moved)
+            elif not to_start and not draining:
+                p = dice.choice(everyone)
+                # What may have started by the next look has to be within the three.
+                if room >> p & 1 and len(in_flight) + 3 <= config.messages_in_flight:
+                    to_start = [p] * 3
+            if starting is None and to_start:
+                p, receiver = to_start.pop(), dice.choice(everyone)
+                tag = (tag + 1) & 255
+                ctx.set(unit.quota_sender, p)
+                ctx.set(unit.quota_receiver, receiver)
+                space = ctx.get(unit.quota_room)
+                unfreed = sum(slot == (receiver, p) for slot in late)
+                held = pending[receiver][p]
+                seen["no_quota"] += not space
+                assert not space or held < config.notification_slots, "room in the quota?"
+                assert space or held + unfreed >= config.notification_slots, "quota not given back"
+                notify = dice.random() < 0.7
+                moved = dice.random() < 0.9 and (space or not notify)
+                failed = dice.random() < 0.2
+                status = (dice.choice((Status.READ_ERROR, Status.WRITE_ERROR, Status.ABORTED))
+                          if failed else Status.OK)
+                if not moved:
+                    status = dice.choice((Status.RECEIVER_BUSY, Status.BAD_COUNT))
+                querying = Message(
+                    partition=p, tag=tag, event=dice.randrange(2), notify=int(notify),
+                    moved=int(moved), status=status, dst_id=dice.randrange(1 << 16),
+                    receiver=receiver, offset=dice.randrange(1 << 32),
+                    count=dice.randrange(1 << 32))
+
+            showing = showing or bool(in_flight) and dice.random() < fast
+            ctx.set(unit.completions.valid, showing)
+            message = in_flight[0] if showing else None
+            if message is not None:
+                ctx.set(unit.completions.payload, Completion(config).const({
+                    name: getattr(message, name) for name in Message.__dataclass_fields__}))
+
+            taker = dice.choice(everyone)
+            eager = draining or (cycle // 150 + taker) % 2 == 0
+            pop = not popped_before and eager and dice.random() < 0.7
+            popped_before = pop
+            ctx.set(unit.pop.en, pop)
+            ctx.set(unit.pop.partition, taker)
+
+            compare = not compared_before and dice.random() < 0.3
+            compared_before = compare
+            target = dice.choice(everyone)
+            if message is not None and dice.random() < 0.5:
+                target = message.partition
+            value = (counts[target] + dice.choice((-1, 0, 1, 2, HALF - 1, HALF, HALF + 1))) % (
+                1 << 32)
+            ctx.set(unit.compare.en, compare)
+            ctx.set(unit.compare.partition, target)
+            ctx.set(unit.compare.value, value if compare else 0)
+
+            reader = dice.choice(everyone)
+            ctx.set(unit.partition, reader)
+            (_, _, taken, freed, got_reached, event, completed,
+             *waiting) = await ctx.tick().sample(
+                unit.completions.ready, unit.room_freed, unit.reached, unit.event,
+                unit.completed, *unit.waiting)
+
+            assert completed == counts[reader], "COMPLETED is wrong"
+            assert [got_reached >> p & 1 for p in everyone] == reached, "reached is wrong"
+            lengths = [len(queue) for queue in queues]
+            assert waiting == lengths, "events lost or made up"
+            seen["most"] = max(seen["most"], *lengths)
+            assert fields_of(event) == read_before[0], "another event is read than the oldest"
+            read_before = [read_before[1], queues[reader][0][0] if queues[reader] else NOTHING]
+
+            # What this cycle changes, seen from the next one on.
+            reached = [is_reached(counts[p], compares[p]) for p in everyone]
+            freeing.popleft()
+            freeing.append([])
+            frees += freed
+            assert frees <= frees_due + (stage >= 2), "room_freed too often"
+            if pop:
+                if queues[taker]:
+                    _, peer = queues[taker].popleft()
+                    freeing[-1].append((taker, peer))
+                    if peer is None:
+                        used[taker] -= 1
+                    else:
+                        pending[taker][peer] -= 1
+                        frees_due += 1
+                    pops_given += 1
+                else:
+                    seen["empty_pop"] += 1
+            if message is not None:
+                if stage == 1:
+                    own = message.own_event()
+                    if own is None:
+                        used[message.partition] -= 1
+                    else:
+                        queues[message.partition].append((own, None))
+                    assert bool(taken) == (not (message.notify and message.moved)), \
+                        "taken in another cycle than the second or the third"
+                elif stage == 2 and message.status == Status.OK:
+                    queues[message.receiver].append((message.notification(), message.partition))
+                    assert taken, "taken later than in the third cycle"
+                elif stage >= 2:
+                    assert taken or stage == 2, "a failed notification's end is held up"
+                    if taken:
+                        seen["failed"] += 1
+                        pending[message.receiver][message.partition] -= 1
+                        frees_due += 1
+                else:
+                    assert not taken, "taken before it was counted"
+                if stage == 0 and not counted:
+                    if compare:
+                        seen["collision"] += 1
+                    else:
+                        counts[message.partition] += 1
+                        counted = True
+                if counted:
+                    stage += 1
+                if taken:
+                    in_flight.popleft()
+                    showing = counted = False
+                    stage = 0
+            if compare:
+                compares[target] = value
+            if starting is not None:
+                in_flight.append(starting)
+                used[starting.partition] += 1
+                if starting.notify and starting.moved:
+                    pending[starting.receiver][starting.partition] += 1
+        assert not in_flight, "a completion is never taken"
+        assert not any(queues), "the test is too short to take all events"
+        assert frees == frees_due, "room_freed does not tell each notification slot"
+        assert pops_given > cycles // 20
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    return seen
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("fast", "seed"), [(1.0, 1), (0.3, 2)])
+def test_random(name: str, fast: float, seed: int) -> None:
+    seen = check(events, CONFIGS[name], seed=seed, fast=fast)
+    assert all(seen.values()), seen
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_slot_holds_an_event(name: str) -> None:
+    """All that may be started, and all quotas, pending at one receiver; and all can be taken."""
+    config = CONFIGS[name]
+    unit = events.EventUnit(config)
+    wanted: list[int] = []
+
+    async def start(ctx: Any) -> None:
+        ctx.set(unit.started.en, 1)
+        await ctx.tick()
+        ctx.set(unit.started.en, 0)
+
+    async def complete(ctx: Any, **fields: int) -> None:
+        ctx.set(unit.completions.payload, Completion(config).const(fields))
+        ctx.set(unit.completions.valid, 1)
+        await ctx.tick().until(unit.completions.ready)
+        ctx.set(unit.completions.valid, 0)
+        wanted.append(fields["tag"])
+
+    async def bench(ctx: Any) -> None:
+        while not ctx.get(unit.ready):
+            await ctx.tick()
+        tag = 0
+        for sender in range(config.partitions):
+            for slot in range(config.notification_slots + 1):
+                ctx.set(unit.quota_sender, sender)
+                await ctx.tick()
+                assert ctx.get(unit.quota_room) == (slot < config.notification_slots)
+                if slot == config.notification_slots:
+                    break
+                ctx.set(unit.started.partition, sender)
+                ctx.set(unit.reserve, 1)
+                await start(ctx)
+                ctx.set(unit.reserve, 0)
+                tag += 1
+                await complete(ctx, partition=sender, notify=1, moved=1, receiver=0, tag=tag)
+        ctx.set(unit.started.partition, 0)
+        for started in range(config.own_event_slots):
+            room = started <= config.own_event_slots - 3
+            assert ctx.get(unit.event_room) & 1 == room
+            await start(ctx)
+        for _ in range(config.own_event_slots):
+            tag += 1
+            await complete(ctx, partition=0, event=1, tag=tag)
+        await ctx.tick().repeat(3)
+        assert ctx.get(unit.waiting[0]) == len(wanted) <= config.event_slots
+        assert len(wanted) == (
+            config.own_event_slots + config.partitions * config.notification_slots)
+        for expected in wanted:
+            assert ctx.get(unit.event.tag) == expected
+            ctx.set(unit.pop.en, 1)
+            await ctx.tick()
+            ctx.set(unit.pop.en, 0)
+            await ctx.tick().repeat(3)
+        assert fields_of(ctx.get(unit.event)) == NOTHING
+        assert ctx.get(unit.event_room) == (1 << config.partitions) - 1
+        assert ctx.get(unit.quota_room)
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+def test_completed_reaches_its_compare_value() -> None:
+    """Reached after reset (0 − 0); not after a compare of 1; two cycles behind the completion."""
+    config = CONFIGS["small"]
+    unit = events.EventUnit(config)
+
+    async def bench(ctx: Any) -> None:
+        assert ctx.get(unit.reached) == 0b11
+        while not ctx.get(unit.ready):
+            await ctx.tick()
+        assert ctx.get(unit.reached) == 0b11
+        ctx.set(unit.compare, {"en": 1, "partition": 1, "value": 1})
+        await ctx.tick()
+        ctx.set(unit.compare.en, 0)
+        assert ctx.get(unit.reached) == 0b11
+        await ctx.tick()
+        assert ctx.get(unit.reached) == 0b01
+        ctx.set(unit.partition, 1)
+        ctx.set(unit.completions.payload, Completion(config).const({"partition": 1}))
+        ctx.set(unit.completions.valid, 1)
+        assert ctx.get(unit.completed) == 0
+        await ctx.tick()
+        assert ctx.get(unit.completed) == 1
+        await ctx.tick()
+        assert ctx.get(unit.reached) == 0b11
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+FAULTS = [
+    ("collision-counts", "with m.If(self.completions.valid & ~self.compare.en):",
+     "with m.If(self.completions.valid):", "taken before it was counted"),
+    ("compare-is-not-compared", "comparing.eq(self.compare.en | counting)",
+     "comparing.eq(counting)", "reached is wrong"),
+    ("count-is-not-compared", "comparing.eq(self.compare.en | counting)",
+     "comparing.eq(self.compare.en)", "reached is wrong"),
+    ("old-count-compared", "compared_count.eq(count)", "compared_count.eq(counts.read_data[0])",
+     "reached is wrong"),
+    ("compared-unsigned", "eq(~distance[-1])", "eq(compared_count >= compares.read_data[0])",
+     "reached is wrong"),
+    ("room-one-late", "used <= own_slots - 3", "used <= own_slots - 2", "room for own events"),
+    ("room-one-early", "used <= own_slots - 3", "used <= own_slots - 4", "no room any more"),
+    ("unused-slot-kept", "- (unused & (done.partition == p))", "", "no room any more"),
+    ("popped-slot-kept", "- (freeing & freeing_own & (freeing_by == p))", "", "no room any more"),
+    ("notification-frees-own", "- (freeing & freeing_own & (freeing_by == p))",
+     "- (freeing & (freeing_by == p))", "room for own events|no room any more"),
+    ("quota-beyond", "!= config.notification_slots)", "!= config.notification_slots + 1)",
+     "room in the quota|quota not given back"),
+    ("quota-of-another", "Cat(freeing_peer, freeing_by)", "Cat(freeing_by, freeing_peer)",
+     "quota"),
+    ("failed-quota-kept", "returned.write_en.eq((freeing & ~freeing_own) | returning)",
+     "returned.write_en.eq(freeing & ~freeing_own)", "quota not given back|room_freed does not"),
+    ("both-give-back-at-once", "with m.Elif(~freeing):", "with m.Else():",
+     "room_freed|quota|held up"),
+    ("failure-without-event", "push.eq(done.event | (done.status != Status.OK))",
+     "push.eq(done.event)", "events lost"),
+    ("failure-notified",
+     "with m.If(done.status == Status.OK):\n                    m.d.comb += [push",
+     "with m.If(1):\n                    m.d.comb += [push", "events lost"),
+    ("refusal-notified", "done.notify & done.moved", "done.notify", "taken in another cycle"),
+    ("offset-told-of-a-failure", "with m.Elif(done.status == Status.OK):", "with m.Else():",
+     "another event is read"),
+    ("empty-not-zero", "Mux(there, read.data, 0)", "read.data", "another event is read"),
+    ("empty-popped", "self.pop.en & (waiting[self.pop.partition] != 0)", "self.pop.en",
+     "events lost"),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "expected"), FAULTS,
+                         ids=[fault[0] for fault in FAULTS])
+def test_planted_fault(name: str, old: str, new: str, expected: str) -> None:
+    with pytest.raises(AssertionError, match=expected):
+        check(mutated(events, old, new), CONFIGS["small"], seed=1)
