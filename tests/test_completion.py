@@ -299,7 +299,7 @@ FAULTS = [
     ("write-error-kept", "                write_failed.eq(0),\n", "", "wrong"),
     ("last-failed-address", "with m.If(~write_failed):", "with m.If(1):", "first failed burst"),
     ("failed-although-halted", "failed.eq(~halted & (", "failed.eq((", "told wrongly"),
-    ("completion-overwritten", "with m.If(~self.completions.valid | self.completions.ready):",
+    ("completion-overwritten", "with m.If(~self.completions.valid):",
      "with m.If(1):", "told twice|another command"),
     ("released-without-handshake", "with m.If(~moved | self.releases.ready):", "with m.If(1):",
      "behind its release|too many"),

@@ -375,7 +375,7 @@ FAULTS = [
      "comparing.eq(counting)", "reached is wrong"),
     ("count-is-not-compared", "comparing.eq(self.compare.en | counting)",
      "comparing.eq(self.compare.en)", "reached is wrong"),
-    ("old-count-compared", "compared_count.eq(count)", "compared_count.eq(counts.read_data[0])",
+    ("old-count-compared", "counts.read_data[1], count)", "counts.read_data[1], counts.read_data[0])",
      "reached is wrong"),
     ("compared-unsigned", "eq(~distance[-1])", "eq(compared_count >= compares.read_data[0])",
      "reached is wrong"),
