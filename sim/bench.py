@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console

@@ -17,7 +17,7 @@ from formal.mutants import mutated
 from mvxl import engine
 from mvxl.axi import Burst, Response
 from mvxl.config import AdapterConfig
-from mvxl.messages import BurstRequest, Span
+from mvxl.messages import Span
 
 SMALL = AdapterConfig(
     partitions=2, entries=4, data_bits=32, burst_beats=4, reads_in_flight=2, writes_in_flight=2,

@@ -188,7 +188,7 @@ def test_untouched_logs_agree(campaign: Campaign, logs: Logs) -> None:
     assert regress.replay(campaign, logs).statuses.total() > TAMPERED_MESSAGES // 2
 
 
-# -- The command ------------------------------------------------------------------------------------
+# -- The command -----------------------------------------------------------------------------------
 
 def test_single_campaign_keeps_its_files(simulator: Model,
                                          capsys: pytest.CaptureFixture[str]) -> None:
