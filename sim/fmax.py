@@ -140,7 +140,7 @@ def _synthesize(component: wiring.Component, folder: Path) -> None:
     script = [
         "read_rtlil design.il",
         "setattr -mod -set keep_hierarchy 1 top.component",
-        "synth_ecp5 -top top -json netlist.json",
+        "synth_ecp5 -abc9 -top top -json netlist.json",
         "tee -q -o harness.json stat -json top",
     ]
     (folder / "synthesis.ys").write_text("\n".join(script) + "\n", encoding="utf-8")

@@ -68,10 +68,10 @@ FAULTS = [
               "with m.If(occupied & (current.partition == p)):"),),
           test=("tb_ports", "stalls_on_ten_channels"), says="SimTimeoutError"),
     Fault(name="holding-without-end", edits=((
-              "front.py", "(at.contended & lock.turn.all())", "0"),),
+              "front.py", "(now.contended & lock.turn.all())", "0"),),
           test=("tb_waiting", "lock_changes_hands"), says="AssertionError"),
     Fault(name="fence-not-looked-at", edits=((
-              "front.py", "fenced.eq(command.fence & ~at.idle)", "fenced.eq(0)"),),
+              "front.py", "fenced.eq(command.fence & ~now.idle)", "fenced.eq(0)"),),
           test=("tb_waiting", "fence"), says="AssertionError"),
     Fault(name="cancel-kept", edits=((
               "queues.py", "cancelled | (self.cancel & self.waiting)", "cancelled | self.cancel"),),
@@ -141,7 +141,9 @@ def test_planted_fault(fault: Fault, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_named_test_exists(fault: Fault) -> None:
-    """A fault whose test is renamed is noticed where only the quick ones are run."""
+def test_fault_can_be_planted(fault: Fault) -> None:
+    """A fault whose text or test has changed is noticed where only the quick ones are run."""
     module, testcase = fault.test
     assert testcase in cases_of(module)
+    for file, old, _ in fault.edits:
+        assert (PACKAGE / file).read_text(encoding="utf-8").count(old) == 1
