@@ -401,7 +401,7 @@ FAULTS = [
     ("refusal-notified", "done.notify & done.moved", "done.notify", "taken in another cycle"),
     ("offset-told-of-a-failure", "with m.Elif(done.status == Status.OK):", "with m.Else():",
      "another event is read"),
-    ("empty-not-zero", "Mux(there, read.data, 0)", "read.data", "another event is read"),
+    ("empty-not-zero", "Mux(there, row, 0)", "row", "another event is read"),
     ("empty-popped", "self.pop.en & (waiting[self.pop.partition] != 0)", "self.pop.en",
      "events lost"),
 ]

@@ -186,7 +186,8 @@ class EventUnit(wiring.Component):
             m.d.comb += [event.peer.eq(done.receiver), event.offset.eq(done.offset)]
 
         popping = Signal()
-        read_origin = origins.read_port()
+        read_origin = origins.read_port(domain="comb")
+        origin = Signal(origins.shape)
         m.d.comb += [
             popping.eq(self.pop.en & (waiting[self.pop.partition] != 0)),
             read_origin.addr.eq(Cat(heads[self.pop.partition], self.pop.partition)),
@@ -201,12 +202,14 @@ class EventUnit(wiring.Component):
                 - (popping & (self.pop.partition == p)))
 
         # The oldest event, for reading.
-        read = events.read_port()
+        read = events.read_port(domain="comb")
+        row = Signal(Event(config))
         there = Signal()
         m.d.comb += read.addr.eq(Cat(heads[self.partition], self.partition))
         m.d.sync += [
             there.eq(waiting[self.partition] != 0),
-            self.event.eq(Mux(there, read.data, 0)),
+            row.eq(read.data),
+            self.event.eq(Mux(there, row, 0)),
         ]
 
         # A popped event gives its slot back, two cycles later.
@@ -218,11 +221,12 @@ class EventUnit(wiring.Component):
         freeing_peer = Signal(config.partition_bits)
         m.d.sync += [
             popped.eq(popping),
+            origin.eq(read_origin.data),
             popped_by.eq(self.pop.partition),
             freeing.eq(popped),
             freeing_by.eq(popped_by),
-            freeing_own.eq(read_origin.data.own),
-            freeing_peer.eq(read_origin.data.peer),
+            freeing_own.eq(origin.own),
+            freeing_peer.eq(origin.peer),
         ]
 
         # Slots for own completions.

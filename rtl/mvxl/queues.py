@@ -120,7 +120,7 @@ class CommandQueues(wiring.Component):
             shape=Command(config), depth=config.partitions * depth, init=[],
             attrs={"ram_style": "block", "no_rw_check": 1})
         write = memory.write_port()
-        read = memory.read_port()
+        read = memory.read_port(domain="comb")
         accepted_push = Signal()
         m.d.comb += [
             accepted_push.eq(self.push.en & ~self.full.bit_select(self.push.partition, 1)),
@@ -153,6 +153,7 @@ class CommandQueues(wiring.Component):
         occupied = Signal()
         fetched = Signal()
         fetched_partition = Signal(config.partition_bits)
+        fetched_command = Signal(Command(config))
         follows_own = Signal()      # the current request is behind the one just decided
         verdict = self.verdicts.payload
         returned = Signal()
@@ -204,7 +205,6 @@ class CommandQueues(wiring.Component):
         m.d.comb += [
             turns.eligible.eq(eligible),
             fetch.eq(may_issue & turns.any & ~fetched),
-            read.en.eq(fetch),
             read.addr.eq(Cat(issued[turns.chosen][:index_bits], turns.chosen)),
         ]
 
@@ -230,7 +230,7 @@ class CommandQueues(wiring.Component):
             with m.If(fetched):
                 m.d.sync += [
                     current.partition.eq(fetched_partition),
-                    current.command.eq(read.data),
+                    current.command.eq(fetched_command),
                 ]
             with m.Else():
                 m.d.sync += [
@@ -240,7 +240,8 @@ class CommandQueues(wiring.Component):
         with m.If(dropped):
             m.d.sync += occupied.eq(0)
         with m.If(fetch):
-            m.d.sync += [fetched.eq(1), fetched_partition.eq(turns.chosen)]
+            m.d.sync += [fetched.eq(1), fetched_partition.eq(turns.chosen),
+                           fetched_command.eq(read.data)]
 
         # Waking. What happens while a request is being decided on older facts counts, too.
         decided_dst = Signal(config.id_bits)

@@ -110,12 +110,13 @@ class Queue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         # A row is read only from the cycle after it was written, so what a read during its write
-        # would give does not matter; without the attribute Yosys builds logic for that case.
+        # would give does not matter; without the attribute Yosys builds logic for that case. It
+        # looks at it when it makes a block RAM of a memory with a flop behind it.
         m.submodules.memory = memory = Memory(
             shape=self._shape, depth=self._depth, init=[],
             attrs={"ram_style": "block" if self._block else "distributed", "no_rw_check": 1})
         write = memory.write_port()
-        read = memory.read_port(domain="sync" if self._block else "comb")
+        read = memory.read_port(domain="comb")
 
         level = Signal(range(self._depth + 1))
         full = Signal()
@@ -157,21 +158,21 @@ class Queue(wiring.Component):
         if self._block:
             fetched = Signal()  # the memory's output register holds an entry
             m.d.comb += pop.eq(nonempty & (~fetched | drained))
-            m.d.comb += read.en.eq(pop)
+            row = Signal(self._shape)
             with m.If(pop):
-                m.d.sync += fetched.eq(1)
+                m.d.sync += [fetched.eq(1), row.eq(read.data)]
             with m.Elif(drained):
                 m.d.sync += fetched.eq(0)
-            available = fetched
+            available, oldest = fetched, row
         else:
             m.d.comb += pop.eq(nonempty & drained)
-            available = nonempty
+            available, oldest = nonempty, read.data
         if self._bypass:
             m.d.comb += passing.eq(self.i.valid & ~nonempty & ~available & drained)
         with m.If(drained):
             m.d.sync += self.o.valid.eq(available | passing)
             if self._bypass:
-                m.d.sync += self.o.payload.eq(Mux(available, read.data, self.i.payload))
+                m.d.sync += self.o.payload.eq(Mux(available, oldest, self.i.payload))
             else:
-                m.d.sync += self.o.payload.eq(read.data)
+                m.d.sync += self.o.payload.eq(oldest)
         return m
