@@ -28,10 +28,23 @@ from mvxl.registers import register_map
 
 from .memory import MEMORY_SOURCE, AXI4Memory
 
-__all__ = ["SOURCES", "Record", "RecordKind", "System", "read_trace"]
+__all__ = ["SOURCES", "Record", "RecordKind", "System", "port_checkers", "read_trace"]
 
 #: Verilog that a simulator of `System` needs among its `sources`.
 SOURCES = (MEMORY_SOURCE, Path(__file__).with_name("adapter_trace.sv"))
+
+
+def port_checkers(adapter: Adapter) -> tuple[AXI4Checker, AXI4LiteChecker]:
+    """Checkers of the adapter's memory port and register port, which report what is broken."""
+    config = adapter.config
+    return (
+        AXI4Checker(
+            adapter.m_axi.signature, reads_in_flight=config.reads_in_flight,
+            writes_in_flight=config.writes_in_flight, burst_beats=config.burst_beats,
+            data_ahead_bursts=2, manager="report", subordinate="report"),
+        AXI4LiteChecker(
+            AXI4LiteSignature(address_bits=config.register_address_bits), response_cycles=4,
+            requests_in_flight=4, manager="report", subordinate="report"))
 
 
 class System(wiring.Component):
@@ -60,13 +73,7 @@ class System(wiring.Component):
             address_bits=config.address_bits, data_bits=config.data_bits,
             user_bits=config.user_bits, size_bytes=memory_bytes)
         lite = AXI4LiteSignature(address_bits=config.register_address_bits)
-        self.memory_checker = AXI4Checker(
-            self.adapter.m_axi.signature, reads_in_flight=config.reads_in_flight,
-            writes_in_flight=config.writes_in_flight, burst_beats=config.burst_beats,
-            data_ahead_bursts=2, manager="report", subordinate="report")
-        self.register_checker = AXI4LiteChecker(
-            lite, response_cycles=4, requests_in_flight=4, manager="report",
-            subordinate="report")
+        self.memory_checker, self.register_checker = port_checkers(self.adapter)
         self.memory_port_rules = self.memory_checker.rules
         self.register_port_rules = self.register_checker.rules
         super().__init__({

@@ -17,13 +17,11 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from formal.axi4_checker import AXI4Checker
-from formal.axil_checker import AXI4LiteChecker
 from mvxl.adapter import Adapter
 from mvxl.axi import AXI4LiteSignature
 from mvxl.config import AdapterConfig
 from sim.build import Model, SimulationError, build, run
-from sim.system import SOURCES, System
+from sim.system import SOURCES, System, port_checkers
 
 __all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model",
            "run_case", "system_model", "testcases"]
@@ -61,13 +59,7 @@ class OpenSystem(wiring.Component):
         self.adapter = Adapter(config)
         lite = AXI4LiteSignature(address_bits=config.register_address_bits)
         memory_port = self.adapter.m_axi.signature
-        self.memory_checker = AXI4Checker(
-            memory_port, reads_in_flight=config.reads_in_flight,
-            writes_in_flight=config.writes_in_flight, burst_beats=config.burst_beats,
-            data_ahead_bursts=2, manager="report", subordinate="report")
-        self.register_checker = AXI4LiteChecker(
-            lite, response_cycles=4, requests_in_flight=4, manager="report",
-            subordinate="report")
+        self.memory_checker, self.register_checker = port_checkers(self.adapter)
         self.memory_port_rules = self.memory_checker.rules
         self.register_port_rules = self.register_checker.rules
         super().__init__({

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import mvxl
+from mvxl.adapter import Adapter
 from mvxl.config import CONFIGS, AdapterConfig
+from mvxl.export import to_verilog
 from mvxl.registers import register_map
 from sim.build import lint
 from sim.toolchain import ROOT
@@ -79,6 +81,13 @@ def test_ports(exported: Path) -> None:
 
 def test_lint(exported: Path) -> None:
     assert lint(exported, top="mvxl_adapter") == []
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "default"])
+def test_lint_of_other_configurations(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mvxl_adapter.v"
+    path.write_text(to_verilog(Adapter(CONFIGS[name]), "mvxl_adapter"), encoding="utf-8")
+    assert lint(path, top="mvxl_adapter") == []
 
 
 def test_lint_finds_something(exported: Path, tmp_path: Path) -> None:
