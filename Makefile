@@ -30,7 +30,7 @@ $(READY): pyproject.toml scripts/setup_venv.sh
 test: $(READY) ## every test, proofs included
 	$(PY) -m pytest -n $(PYTEST_WORKERS)
 
-demo: $(READY) ## a file through all partitions (FILE=path, FLIP=1, SCENARIO=my.toml)
+demo: $(READY) ## a file through all partitions, or SCENARIO=my.toml (FILE=path, FLIP=1)
 	$(PY) -m sim.demo $(if $(FILE),--file "$(FILE)") $(if $(FLIP),--flip) \
 		$(if $(SCENARIO),--scenario "$(SCENARIO)")
 
@@ -51,8 +51,9 @@ verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=d
 	@mkdir -p build/verilog
 	$(WITH_TOOLS) $(PY) -m mvxl -o build/verilog/mvxl_adapter.v --config $(CONFIG)
 
-docs: $(READY) ## C header and register reference in docs/
+docs: $(READY) ## C header, register reference, and the pictures of figures.md, in docs/
 	$(PY) -m mvxl.docs docs
+	$(PY) -m sim.figures docs
 
 clean: ## remove what was generated, but not .venv
 	rm -rf build dist .pytest_cache .hypothesis

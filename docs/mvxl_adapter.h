@@ -15,6 +15,39 @@ extern "C" {
 // bytes, which the adapter refuses. Access registers as
 // *(volatile uint32_t *)(base + offsetof(mvxl_adapter_t, manager.STATUS)).
 
+// Privileged: these registers of a partition's page, like the manager's whole page,
+// answer only accesses with AxPROT[0] = 1.
+//   GRANT_SRC_ID
+//   GRANT_SRC_OFFSET
+//   GRANT_DST_ID
+//   GRANT_COUNT
+//   GRANT_COMMAND
+//   GRANT_STATE
+//   GRANT_TOKEN
+//   GRANT_ACKNOWLEDGED
+//   GRANT_SRC_LO
+//   GRANT_SRC_HI
+//   GRANT_DST_LO
+//   GRANT_DST_HI
+//   GRANT_FIRST
+//   GRANT_NEXT_LO
+//   GRANT_NEXT_HI
+//   RELEASE_TOKEN
+//   RELEASE
+//   RELEASE_STATUS
+//   MVXL_TOKEN
+//   MVXL_SRC
+//   MVXL_DST
+//   MVXL_COUNT
+//   MVXL_COMMAND
+
+// enum - channel_e
+#define CHANNEL_E__AR 0
+#define CHANNEL_E__R 1
+#define CHANNEL_E__AW 2
+#define CHANNEL_E__W 3
+#define CHANNEL_E__B 4
+
 // enum - direction_e
 #define DIRECTION_E__READ 0
 #define DIRECTION_E__WRITE 1
@@ -24,8 +57,13 @@ extern "C" {
 #define EVENT_KIND_E__COMPLETION 1
 #define EVENT_KIND_E__NOTIFICATION 2
 
+// enum - grant_kind_e
+#define GRANT_KIND_E__ENGINE 0
+#define GRANT_KIND_E__CPU 1
+
 // enum - op_e
 #define OP_E__SEND 1
+#define OP_E__MVCL 2
 
 // enum - refusal_e
 #define REFUSAL_E__NONE 0
@@ -51,6 +89,10 @@ extern "C" {
 #define STATUS_E__ABORTED 11
 #define STATUS_E__READ_ERROR 12
 #define STATUS_E__WRITE_ERROR 13
+#define STATUS_E__DST_BOUNDS 14
+#define STATUS_E__BUSY 15
+#define STATUS_E__STALE 16
+#define STATUS_E__TIMEOUT 17
 
 // reg - version_r
 #define VERSION_R__MINOR_bm 0xff
@@ -213,32 +255,48 @@ extern "C" {
 #define PARTITION_PAGE__EVENT_POP__POP_bp 0
 #define PARTITION_PAGE__EVENT_POP__POP_bw 1
 
-// reg - partition_page::RECEIVE_ID
-#define PARTITION_PAGE__RECEIVE_ID__ID_bm 0xffff
-#define PARTITION_PAGE__RECEIVE_ID__ID_bp 0
-#define PARTITION_PAGE__RECEIVE_ID__ID_bw 16
-#define PARTITION_PAGE__RECEIVE_ID__ID_reset 0x0
-
-// reg - partition_page::RECEIVE_CURSOR
-#define PARTITION_PAGE__RECEIVE_CURSOR__CURSOR_bm 0xffffffff
-#define PARTITION_PAGE__RECEIVE_CURSOR__CURSOR_bp 0
-#define PARTITION_PAGE__RECEIVE_CURSOR__CURSOR_bw 32
-
 // reg - partition_page::REWIND
 #define PARTITION_PAGE__REWIND__ID_bm 0xffff
 #define PARTITION_PAGE__REWIND__ID_bp 0
 #define PARTITION_PAGE__REWIND__ID_bw 16
 
-// reg - partition_page::REWIND_STATUS
-#define PARTITION_PAGE__REWIND_STATUS__BUSY_bm 0x1
-#define PARTITION_PAGE__REWIND_STATUS__BUSY_bp 0
-#define PARTITION_PAGE__REWIND_STATUS__BUSY_bw 1
-#define PARTITION_PAGE__REWIND_STATUS__DONE_bm 0x2
-#define PARTITION_PAGE__REWIND_STATUS__DONE_bp 1
-#define PARTITION_PAGE__REWIND_STATUS__DONE_bw 1
-#define PARTITION_PAGE__REWIND_STATUS__REFUSED_bm 0x4
-#define PARTITION_PAGE__REWIND_STATUS__REFUSED_bp 2
-#define PARTITION_PAGE__REWIND_STATUS__REFUSED_bw 1
+// reg - partition_page::CONSUME_ID
+#define PARTITION_PAGE__CONSUME_ID__ID_bm 0xffff
+#define PARTITION_PAGE__CONSUME_ID__ID_bp 0
+#define PARTITION_PAGE__CONSUME_ID__ID_bw 16
+#define PARTITION_PAGE__CONSUME_ID__ID_reset 0x0
+
+// reg - partition_page::CONSUME
+#define PARTITION_PAGE__CONSUME__COUNT_bm 0xffffffff
+#define PARTITION_PAGE__CONSUME__COUNT_bp 0
+#define PARTITION_PAGE__CONSUME__COUNT_bw 32
+
+// reg - partition_page::receive_id_r
+#define PARTITION_PAGE__RECEIVE_ID_R__ID_bm 0xffff
+#define PARTITION_PAGE__RECEIVE_ID_R__ID_bp 0
+#define PARTITION_PAGE__RECEIVE_ID_R__ID_bw 16
+#define PARTITION_PAGE__RECEIVE_ID_R__ID_reset 0x0
+
+// reg - partition_page::receive_cursor_r
+#define PARTITION_PAGE__RECEIVE_CURSOR_R__CURSOR_bm 0xffffffff
+#define PARTITION_PAGE__RECEIVE_CURSOR_R__CURSOR_bp 0
+#define PARTITION_PAGE__RECEIVE_CURSOR_R__CURSOR_bw 32
+
+// reg - partition_page::receive_head_r
+#define PARTITION_PAGE__RECEIVE_HEAD_R__HEAD_bm 0xffffffff
+#define PARTITION_PAGE__RECEIVE_HEAD_R__HEAD_bp 0
+#define PARTITION_PAGE__RECEIVE_HEAD_R__HEAD_bw 32
+
+// reg - partition_page::RECEIVE_STATUS
+#define PARTITION_PAGE__RECEIVE_STATUS__BUSY_bm 0x1
+#define PARTITION_PAGE__RECEIVE_STATUS__BUSY_bp 0
+#define PARTITION_PAGE__RECEIVE_STATUS__BUSY_bw 1
+#define PARTITION_PAGE__RECEIVE_STATUS__DONE_bm 0x2
+#define PARTITION_PAGE__RECEIVE_STATUS__DONE_bp 1
+#define PARTITION_PAGE__RECEIVE_STATUS__DONE_bw 1
+#define PARTITION_PAGE__RECEIVE_STATUS__REFUSED_bm 0x4
+#define PARTITION_PAGE__RECEIVE_STATUS__REFUSED_bp 2
+#define PARTITION_PAGE__RECEIVE_STATUS__REFUSED_bw 1
 
 // reg - partition_page::partition_irq_state_r
 #define PARTITION_PAGE__PARTITION_IRQ_STATE_R__EVENT_bm 0x1
@@ -274,6 +332,143 @@ extern "C" {
 #define PARTITION_PAGE__COMPLETED_COMPARE__COUNT_bw 32
 #define PARTITION_PAGE__COMPLETED_COMPARE__COUNT_reset 0x0
 
+// reg - partition_page::GRANT_SRC_ID
+#define PARTITION_PAGE__GRANT_SRC_ID__ID_bm 0xffff
+#define PARTITION_PAGE__GRANT_SRC_ID__ID_bp 0
+#define PARTITION_PAGE__GRANT_SRC_ID__ID_bw 16
+#define PARTITION_PAGE__GRANT_SRC_ID__ID_reset 0x0
+
+// reg - partition_page::GRANT_SRC_OFFSET
+#define PARTITION_PAGE__GRANT_SRC_OFFSET__OFFSET_bm 0xffffffff
+#define PARTITION_PAGE__GRANT_SRC_OFFSET__OFFSET_bp 0
+#define PARTITION_PAGE__GRANT_SRC_OFFSET__OFFSET_bw 32
+#define PARTITION_PAGE__GRANT_SRC_OFFSET__OFFSET_reset 0x0
+
+// reg - partition_page::GRANT_DST_ID
+#define PARTITION_PAGE__GRANT_DST_ID__ID_bm 0xffff
+#define PARTITION_PAGE__GRANT_DST_ID__ID_bp 0
+#define PARTITION_PAGE__GRANT_DST_ID__ID_bw 16
+#define PARTITION_PAGE__GRANT_DST_ID__ID_reset 0x0
+
+// reg - partition_page::GRANT_COUNT
+#define PARTITION_PAGE__GRANT_COUNT__COUNT_bm 0xffffffff
+#define PARTITION_PAGE__GRANT_COUNT__COUNT_bp 0
+#define PARTITION_PAGE__GRANT_COUNT__COUNT_bw 32
+#define PARTITION_PAGE__GRANT_COUNT__COUNT_reset 0x0
+
+// reg - partition_page::GRANT_COMMAND
+#define PARTITION_PAGE__GRANT_COMMAND__KIND_bm 0x1
+#define PARTITION_PAGE__GRANT_COMMAND__KIND_bp 0
+#define PARTITION_PAGE__GRANT_COMMAND__KIND_bw 1
+#define PARTITION_PAGE__GRANT_COMMAND__WAIT_bm 0x10
+#define PARTITION_PAGE__GRANT_COMMAND__WAIT_bp 4
+#define PARTITION_PAGE__GRANT_COMMAND__WAIT_bw 1
+#define PARTITION_PAGE__GRANT_COMMAND__EVENT_bm 0x40
+#define PARTITION_PAGE__GRANT_COMMAND__EVENT_bp 6
+#define PARTITION_PAGE__GRANT_COMMAND__EVENT_bw 1
+#define PARTITION_PAGE__GRANT_COMMAND__NOTIFY_bm 0x80
+#define PARTITION_PAGE__GRANT_COMMAND__NOTIFY_bp 7
+#define PARTITION_PAGE__GRANT_COMMAND__NOTIFY_bw 1
+#define PARTITION_PAGE__GRANT_COMMAND__TAG_bm 0xff00
+#define PARTITION_PAGE__GRANT_COMMAND__TAG_bp 8
+#define PARTITION_PAGE__GRANT_COMMAND__TAG_bw 8
+
+// reg - partition_page::GRANT_STATE
+#define PARTITION_PAGE__GRANT_STATE__HELD_bm 0x1
+#define PARTITION_PAGE__GRANT_STATE__HELD_bp 0
+#define PARTITION_PAGE__GRANT_STATE__HELD_bw 1
+#define PARTITION_PAGE__GRANT_STATE__LIVE_bm 0x2
+#define PARTITION_PAGE__GRANT_STATE__LIVE_bp 1
+#define PARTITION_PAGE__GRANT_STATE__LIVE_bw 1
+#define PARTITION_PAGE__GRANT_STATE__KIND_bm 0x4
+#define PARTITION_PAGE__GRANT_STATE__KIND_bp 2
+#define PARTITION_PAGE__GRANT_STATE__KIND_bw 1
+#define PARTITION_PAGE__GRANT_STATE__BUSY_bm 0x8
+#define PARTITION_PAGE__GRANT_STATE__BUSY_bp 3
+#define PARTITION_PAGE__GRANT_STATE__BUSY_bw 1
+
+// reg - partition_page::GRANT_TOKEN
+#define PARTITION_PAGE__GRANT_TOKEN__TOKEN_bm 0xffffffff
+#define PARTITION_PAGE__GRANT_TOKEN__TOKEN_bp 0
+#define PARTITION_PAGE__GRANT_TOKEN__TOKEN_bw 32
+
+// reg - partition_page::GRANT_ACKNOWLEDGED
+#define PARTITION_PAGE__GRANT_ACKNOWLEDGED__COUNT_bm 0xffffffff
+#define PARTITION_PAGE__GRANT_ACKNOWLEDGED__COUNT_bp 0
+#define PARTITION_PAGE__GRANT_ACKNOWLEDGED__COUNT_bw 32
+
+// reg - partition_page::grant_address_lo_r
+#define PARTITION_PAGE__GRANT_ADDRESS_LO_R__ADDRESS_bm 0xffffffff
+#define PARTITION_PAGE__GRANT_ADDRESS_LO_R__ADDRESS_bp 0
+#define PARTITION_PAGE__GRANT_ADDRESS_LO_R__ADDRESS_bw 32
+
+// reg - partition_page::grant_address_hi_r
+#define PARTITION_PAGE__GRANT_ADDRESS_HI_R__ADDRESS_bm 0xffffffff
+#define PARTITION_PAGE__GRANT_ADDRESS_HI_R__ADDRESS_bp 0
+#define PARTITION_PAGE__GRANT_ADDRESS_HI_R__ADDRESS_bw 32
+
+// reg - partition_page::GRANT_FIRST
+#define PARTITION_PAGE__GRANT_FIRST__COUNT_bm 0xffffffff
+#define PARTITION_PAGE__GRANT_FIRST__COUNT_bp 0
+#define PARTITION_PAGE__GRANT_FIRST__COUNT_bw 32
+
+// reg - partition_page::RELEASE_TOKEN
+#define PARTITION_PAGE__RELEASE_TOKEN__TOKEN_bm 0xffffffff
+#define PARTITION_PAGE__RELEASE_TOKEN__TOKEN_bp 0
+#define PARTITION_PAGE__RELEASE_TOKEN__TOKEN_bw 32
+#define PARTITION_PAGE__RELEASE_TOKEN__TOKEN_reset 0x0
+
+// reg - partition_page::RELEASE
+#define PARTITION_PAGE__RELEASE__COUNT_bm 0xffffffff
+#define PARTITION_PAGE__RELEASE__COUNT_bp 0
+#define PARTITION_PAGE__RELEASE__COUNT_bw 32
+
+// reg - partition_page::RELEASE_STATUS
+#define PARTITION_PAGE__RELEASE_STATUS__BUSY_bm 0x1
+#define PARTITION_PAGE__RELEASE_STATUS__BUSY_bp 0
+#define PARTITION_PAGE__RELEASE_STATUS__BUSY_bw 1
+#define PARTITION_PAGE__RELEASE_STATUS__DONE_bm 0x2
+#define PARTITION_PAGE__RELEASE_STATUS__DONE_bp 1
+#define PARTITION_PAGE__RELEASE_STATUS__DONE_bw 1
+#define PARTITION_PAGE__RELEASE_STATUS__STATUS_bm 0x1f0
+#define PARTITION_PAGE__RELEASE_STATUS__STATUS_bp 4
+#define PARTITION_PAGE__RELEASE_STATUS__STATUS_bw 5
+
+// reg - partition_page::MVXL_TOKEN
+#define PARTITION_PAGE__MVXL_TOKEN__TOKEN_bm 0xffffffff
+#define PARTITION_PAGE__MVXL_TOKEN__TOKEN_bp 0
+#define PARTITION_PAGE__MVXL_TOKEN__TOKEN_bw 32
+#define PARTITION_PAGE__MVXL_TOKEN__TOKEN_reset 0x0
+
+// reg - partition_page::MVXL_SRC
+#define PARTITION_PAGE__MVXL_SRC__OFFSET_bm 0xffffffff
+#define PARTITION_PAGE__MVXL_SRC__OFFSET_bp 0
+#define PARTITION_PAGE__MVXL_SRC__OFFSET_bw 32
+#define PARTITION_PAGE__MVXL_SRC__OFFSET_reset 0x0
+
+// reg - partition_page::MVXL_DST
+#define PARTITION_PAGE__MVXL_DST__OFFSET_bm 0xffffffff
+#define PARTITION_PAGE__MVXL_DST__OFFSET_bp 0
+#define PARTITION_PAGE__MVXL_DST__OFFSET_bw 32
+#define PARTITION_PAGE__MVXL_DST__OFFSET_reset 0x0
+
+// reg - partition_page::MVXL_COUNT
+#define PARTITION_PAGE__MVXL_COUNT__COUNT_bm 0xffffffff
+#define PARTITION_PAGE__MVXL_COUNT__COUNT_bp 0
+#define PARTITION_PAGE__MVXL_COUNT__COUNT_bw 32
+#define PARTITION_PAGE__MVXL_COUNT__COUNT_reset 0x0
+
+// reg - partition_page::MVXL_COMMAND
+#define PARTITION_PAGE__MVXL_COMMAND__FENCE_bm 0x20
+#define PARTITION_PAGE__MVXL_COMMAND__FENCE_bp 5
+#define PARTITION_PAGE__MVXL_COMMAND__FENCE_bw 1
+#define PARTITION_PAGE__MVXL_COMMAND__EVENT_bm 0x40
+#define PARTITION_PAGE__MVXL_COMMAND__EVENT_bp 6
+#define PARTITION_PAGE__MVXL_COMMAND__EVENT_bw 1
+#define PARTITION_PAGE__MVXL_COMMAND__TAG_bm 0xff00
+#define PARTITION_PAGE__MVXL_COMMAND__TAG_bp 8
+#define PARTITION_PAGE__MVXL_COMMAND__TAG_bw 8
+
 // addrmap - partition_page
 typedef struct __attribute__ ((__packed__)) {
     uint32_t VERSION;
@@ -295,17 +490,46 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t EVENT_OFFSET;
     uint32_t EVENT_COUNT;
     uint32_t EVENT_POP;
-    uint8_t RESERVED_54_5f[0xc];
+    uint32_t REWIND;
+    uint32_t CONSUME_ID;
+    uint32_t CONSUME;
     uint32_t RECEIVE_ID;
     uint32_t RECEIVE_CURSOR;
-    uint32_t REWIND;
-    uint32_t REWIND_STATUS;
-    uint8_t RESERVED_70_7f[0x10];
+    uint32_t RECEIVE_HEAD;
+    uint32_t RECEIVE_STATUS;
+    uint32_t RECEIVE2_ID;
+    uint32_t RECEIVE2_CURSOR;
+    uint32_t RECEIVE2_HEAD;
+    uint8_t RESERVED_7c_7f[0x4];
     uint32_t IRQ_STATE;
     uint32_t IRQ_ENABLE;
     uint32_t IRQ_TEST;
     uint32_t COMPLETED_COMPARE;
-    uint8_t RESERVED_90_fff[0xf70];
+    uint8_t RESERVED_90_9f[0x10];
+    uint32_t GRANT_SRC_ID;
+    uint32_t GRANT_SRC_OFFSET;
+    uint32_t GRANT_DST_ID;
+    uint32_t GRANT_COUNT;
+    uint32_t GRANT_COMMAND;
+    uint32_t GRANT_STATE;
+    uint32_t GRANT_TOKEN;
+    uint32_t GRANT_ACKNOWLEDGED;
+    uint32_t GRANT_SRC_LO;
+    uint32_t GRANT_SRC_HI;
+    uint32_t GRANT_DST_LO;
+    uint32_t GRANT_DST_HI;
+    uint32_t GRANT_FIRST;
+    uint32_t GRANT_NEXT_LO;
+    uint32_t GRANT_NEXT_HI;
+    uint32_t RELEASE_TOKEN;
+    uint32_t RELEASE;
+    uint32_t RELEASE_STATUS;
+    uint32_t MVXL_TOKEN;
+    uint32_t MVXL_SRC;
+    uint32_t MVXL_DST;
+    uint32_t MVXL_COUNT;
+    uint32_t MVXL_COMMAND;
+    uint8_t RESERVED_fc_fff[0xf04];
 } partition_page__stride1000_t;
 
 // reg - manager_page::STATUS
@@ -315,6 +539,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define MANAGER_PAGE__STATUS__IDLE_bm 0x2
 #define MANAGER_PAGE__STATUS__IDLE_bp 1
 #define MANAGER_PAGE__STATUS__IDLE_bw 1
+#define MANAGER_PAGE__STATUS__DOWN_bm 0x4
+#define MANAGER_PAGE__STATUS__DOWN_bp 2
+#define MANAGER_PAGE__STATUS__DOWN_bw 1
+#define MANAGER_PAGE__STATUS__SNAPSHOT_bm 0x8
+#define MANAGER_PAGE__STATUS__SNAPSHOT_bp 3
+#define MANAGER_PAGE__STATUS__SNAPSHOT_bw 1
 
 // reg - manager_page::ENTRY_ID
 #define MANAGER_PAGE__ENTRY_ID__ID_bm 0xffff
@@ -353,6 +583,10 @@ typedef struct __attribute__ ((__packed__)) {
 #define MANAGER_PAGE__ENTRY_ACCESS__MAY_RECEIVE_bp 2
 #define MANAGER_PAGE__ENTRY_ACCESS__MAY_RECEIVE_bw 1
 #define MANAGER_PAGE__ENTRY_ACCESS__MAY_RECEIVE_reset 0x0
+#define MANAGER_PAGE__ENTRY_ACCESS__RING_bm 0x8
+#define MANAGER_PAGE__ENTRY_ACCESS__RING_bp 3
+#define MANAGER_PAGE__ENTRY_ACCESS__RING_bw 1
+#define MANAGER_PAGE__ENTRY_ACCESS__RING_reset 0x0
 #define MANAGER_PAGE__ENTRY_ACCESS__OWNER_bm 0x1f00
 #define MANAGER_PAGE__ENTRY_ACCESS__OWNER_bp 8
 #define MANAGER_PAGE__ENTRY_ACCESS__OWNER_bw 5
@@ -393,6 +627,73 @@ typedef struct __attribute__ ((__packed__)) {
 #define MANAGER_PAGE__FAULT_CLEAR__PARTITIONS_bp 0
 #define MANAGER_PAGE__FAULT_CLEAR__PARTITIONS_bw 4
 
+// reg - manager_page::ENTRY_REVOKE
+#define MANAGER_PAGE__ENTRY_REVOKE__ID_bm 0xffff
+#define MANAGER_PAGE__ENTRY_REVOKE__ID_bp 0
+#define MANAGER_PAGE__ENTRY_REVOKE__ID_bw 16
+
+// reg - manager_page::LEASE
+#define MANAGER_PAGE__LEASE__CYCLES_bm 0xffffffff
+#define MANAGER_PAGE__LEASE__CYCLES_bp 0
+#define MANAGER_PAGE__LEASE__CYCLES_bw 32
+#define MANAGER_PAGE__LEASE__CYCLES_reset 0x0
+
+// reg - manager_page::LOCK_RELEASE
+#define MANAGER_PAGE__LOCK_RELEASE__PARTITIONS_bm 0xf
+#define MANAGER_PAGE__LOCK_RELEASE__PARTITIONS_bp 0
+#define MANAGER_PAGE__LOCK_RELEASE__PARTITIONS_bw 4
+
+// reg - manager_page::PARTITION_RESET
+#define MANAGER_PAGE__PARTITION_RESET__PARTITIONS_bm 0xf
+#define MANAGER_PAGE__PARTITION_RESET__PARTITIONS_bp 0
+#define MANAGER_PAGE__PARTITION_RESET__PARTITIONS_bw 4
+
+// reg - manager_page::RESETTING
+#define MANAGER_PAGE__RESETTING__PARTITIONS_bm 0xf
+#define MANAGER_PAGE__RESETTING__PARTITIONS_bp 0
+#define MANAGER_PAGE__RESETTING__PARTITIONS_bw 4
+
+// reg - manager_page::MEMORY_TIMEOUT
+#define MANAGER_PAGE__MEMORY_TIMEOUT__CYCLES_bm 0xffffffff
+#define MANAGER_PAGE__MEMORY_TIMEOUT__CYCLES_bp 0
+#define MANAGER_PAGE__MEMORY_TIMEOUT__CYCLES_bw 32
+#define MANAGER_PAGE__MEMORY_TIMEOUT__CYCLES_reset 0x0
+
+// reg - manager_page::MEMORY_STATE
+#define MANAGER_PAGE__MEMORY_STATE__DOWN_bm 0x1
+#define MANAGER_PAGE__MEMORY_STATE__DOWN_bp 0
+#define MANAGER_PAGE__MEMORY_STATE__DOWN_bw 1
+#define MANAGER_PAGE__MEMORY_STATE__SETTLED_bm 0x2
+#define MANAGER_PAGE__MEMORY_STATE__SETTLED_bp 1
+#define MANAGER_PAGE__MEMORY_STATE__SETTLED_bw 1
+#define MANAGER_PAGE__MEMORY_STATE__CHANNEL_bm 0x70
+#define MANAGER_PAGE__MEMORY_STATE__CHANNEL_bp 4
+#define MANAGER_PAGE__MEMORY_STATE__CHANNEL_bw 3
+
+// reg - manager_page::MEMORY_UP
+#define MANAGER_PAGE__MEMORY_UP__UP_bm 0x1
+#define MANAGER_PAGE__MEMORY_UP__UP_bp 0
+#define MANAGER_PAGE__MEMORY_UP__UP_bw 1
+
+// reg - manager_page::COUNTER_SNAPSHOT
+#define MANAGER_PAGE__COUNTER_SNAPSHOT__SNAPSHOT_bm 0x1
+#define MANAGER_PAGE__COUNTER_SNAPSHOT__SNAPSHOT_bp 0
+#define MANAGER_PAGE__COUNTER_SNAPSHOT__SNAPSHOT_bw 1
+
+// reg - manager_page::COUNTER_SELECT
+#define MANAGER_PAGE__COUNTER_SELECT__SENDER_bm 0x1f
+#define MANAGER_PAGE__COUNTER_SELECT__SENDER_bp 0
+#define MANAGER_PAGE__COUNTER_SELECT__SENDER_bw 5
+#define MANAGER_PAGE__COUNTER_SELECT__SENDER_reset 0x0
+#define MANAGER_PAGE__COUNTER_SELECT__RECEIVER_bm 0x1f00
+#define MANAGER_PAGE__COUNTER_SELECT__RECEIVER_bp 8
+#define MANAGER_PAGE__COUNTER_SELECT__RECEIVER_bw 5
+#define MANAGER_PAGE__COUNTER_SELECT__RECEIVER_reset 0x0
+#define MANAGER_PAGE__COUNTER_SELECT__NONE_bm 0x10000
+#define MANAGER_PAGE__COUNTER_SELECT__NONE_bp 16
+#define MANAGER_PAGE__COUNTER_SELECT__NONE_bw 1
+#define MANAGER_PAGE__COUNTER_SELECT__NONE_reset 0x0
+
 // reg - manager_page::IRQ_STATE
 #define MANAGER_PAGE__IRQ_STATE__FAULT_bm 0x1
 #define MANAGER_PAGE__IRQ_STATE__FAULT_bp 0
@@ -400,6 +701,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define MANAGER_PAGE__IRQ_STATE__COMMIT_bm 0x2
 #define MANAGER_PAGE__IRQ_STATE__COMMIT_bp 1
 #define MANAGER_PAGE__IRQ_STATE__COMMIT_bw 1
+#define MANAGER_PAGE__IRQ_STATE__DOWN_bm 0x4
+#define MANAGER_PAGE__IRQ_STATE__DOWN_bp 2
+#define MANAGER_PAGE__IRQ_STATE__DOWN_bw 1
+#define MANAGER_PAGE__IRQ_STATE__EXPIRED_bm 0x8
+#define MANAGER_PAGE__IRQ_STATE__EXPIRED_bp 3
+#define MANAGER_PAGE__IRQ_STATE__EXPIRED_bw 1
 
 // reg - manager_page::IRQ_ENABLE
 #define MANAGER_PAGE__IRQ_ENABLE__FAULT_bm 0x1
@@ -410,6 +717,14 @@ typedef struct __attribute__ ((__packed__)) {
 #define MANAGER_PAGE__IRQ_ENABLE__COMMIT_bp 1
 #define MANAGER_PAGE__IRQ_ENABLE__COMMIT_bw 1
 #define MANAGER_PAGE__IRQ_ENABLE__COMMIT_reset 0x0
+#define MANAGER_PAGE__IRQ_ENABLE__DOWN_bm 0x4
+#define MANAGER_PAGE__IRQ_ENABLE__DOWN_bp 2
+#define MANAGER_PAGE__IRQ_ENABLE__DOWN_bw 1
+#define MANAGER_PAGE__IRQ_ENABLE__DOWN_reset 0x0
+#define MANAGER_PAGE__IRQ_ENABLE__EXPIRED_bm 0x8
+#define MANAGER_PAGE__IRQ_ENABLE__EXPIRED_bp 3
+#define MANAGER_PAGE__IRQ_ENABLE__EXPIRED_bw 1
+#define MANAGER_PAGE__IRQ_ENABLE__EXPIRED_reset 0x0
 
 // reg - manager_page::IRQ_TEST
 #define MANAGER_PAGE__IRQ_TEST__FAULT_bm 0x1
@@ -420,12 +735,84 @@ typedef struct __attribute__ ((__packed__)) {
 #define MANAGER_PAGE__IRQ_TEST__COMMIT_bp 1
 #define MANAGER_PAGE__IRQ_TEST__COMMIT_bw 1
 #define MANAGER_PAGE__IRQ_TEST__COMMIT_reset 0x0
+#define MANAGER_PAGE__IRQ_TEST__DOWN_bm 0x4
+#define MANAGER_PAGE__IRQ_TEST__DOWN_bp 2
+#define MANAGER_PAGE__IRQ_TEST__DOWN_bw 1
+#define MANAGER_PAGE__IRQ_TEST__DOWN_reset 0x0
+#define MANAGER_PAGE__IRQ_TEST__EXPIRED_bm 0x8
+#define MANAGER_PAGE__IRQ_TEST__EXPIRED_bp 3
+#define MANAGER_PAGE__IRQ_TEST__EXPIRED_bw 1
+#define MANAGER_PAGE__IRQ_TEST__EXPIRED_reset 0x0
+
+// reg - manager_page::counter_lo_r
+#define MANAGER_PAGE__COUNTER_LO_R__COUNT_bm 0xffffffff
+#define MANAGER_PAGE__COUNTER_LO_R__COUNT_bp 0
+#define MANAGER_PAGE__COUNTER_LO_R__COUNT_bw 32
+
+// reg - manager_page::counter_hi_r
+#define MANAGER_PAGE__COUNTER_HI_R__COUNT_bm 0xffffffff
+#define MANAGER_PAGE__COUNTER_HI_R__COUNT_bp 0
+#define MANAGER_PAGE__COUNTER_HI_R__COUNT_bw 32
+
+// reg - manager_page::MVXL_SRC_LO
+#define MANAGER_PAGE__MVXL_SRC_LO__ADDRESS_bm 0xffffffff
+#define MANAGER_PAGE__MVXL_SRC_LO__ADDRESS_bp 0
+#define MANAGER_PAGE__MVXL_SRC_LO__ADDRESS_bw 32
+#define MANAGER_PAGE__MVXL_SRC_LO__ADDRESS_reset 0x0
+
+// reg - manager_page::MVXL_SRC_HI
+#define MANAGER_PAGE__MVXL_SRC_HI__ADDRESS_bm 0xffffffff
+#define MANAGER_PAGE__MVXL_SRC_HI__ADDRESS_bp 0
+#define MANAGER_PAGE__MVXL_SRC_HI__ADDRESS_bw 32
+#define MANAGER_PAGE__MVXL_SRC_HI__ADDRESS_reset 0x0
+
+// reg - manager_page::MVXL_DST_LO
+#define MANAGER_PAGE__MVXL_DST_LO__ADDRESS_bm 0xffffffff
+#define MANAGER_PAGE__MVXL_DST_LO__ADDRESS_bp 0
+#define MANAGER_PAGE__MVXL_DST_LO__ADDRESS_bw 32
+#define MANAGER_PAGE__MVXL_DST_LO__ADDRESS_reset 0x0
+
+// reg - manager_page::MVXL_DST_HI
+#define MANAGER_PAGE__MVXL_DST_HI__ADDRESS_bm 0xffffffff
+#define MANAGER_PAGE__MVXL_DST_HI__ADDRESS_bp 0
+#define MANAGER_PAGE__MVXL_DST_HI__ADDRESS_bw 32
+#define MANAGER_PAGE__MVXL_DST_HI__ADDRESS_reset 0x0
+
+// reg - manager_page::MVXL_COUNT
+#define MANAGER_PAGE__MVXL_COUNT__COUNT_bm 0xffffffff
+#define MANAGER_PAGE__MVXL_COUNT__COUNT_bp 0
+#define MANAGER_PAGE__MVXL_COUNT__COUNT_bw 32
+#define MANAGER_PAGE__MVXL_COUNT__COUNT_reset 0x0
+
+// reg - manager_page::MVXL_COMMAND
+#define MANAGER_PAGE__MVXL_COMMAND__START_bm 0x1
+#define MANAGER_PAGE__MVXL_COMMAND__START_bp 0
+#define MANAGER_PAGE__MVXL_COMMAND__START_bw 1
+
+// reg - manager_page::MVXL_STATUS
+#define MANAGER_PAGE__MVXL_STATUS__BUSY_bm 0x1
+#define MANAGER_PAGE__MVXL_STATUS__BUSY_bp 0
+#define MANAGER_PAGE__MVXL_STATUS__BUSY_bw 1
+#define MANAGER_PAGE__MVXL_STATUS__DONE_bm 0x2
+#define MANAGER_PAGE__MVXL_STATUS__DONE_bp 1
+#define MANAGER_PAGE__MVXL_STATUS__DONE_bw 1
+#define MANAGER_PAGE__MVXL_STATUS__STATUS_bm 0x1f0
+#define MANAGER_PAGE__MVXL_STATUS__STATUS_bp 4
+#define MANAGER_PAGE__MVXL_STATUS__STATUS_bw 5
 
 // reg - partition_control::CONTROL
 #define PARTITION_CONTROL__CONTROL__ENABLED_bm 0x1
 #define PARTITION_CONTROL__CONTROL__ENABLED_bp 0
 #define PARTITION_CONTROL__CONTROL__ENABLED_bw 1
 #define PARTITION_CONTROL__CONTROL__ENABLED_reset 0x0
+#define PARTITION_CONTROL__CONTROL__GRANT_ENGINE_bm 0x2
+#define PARTITION_CONTROL__CONTROL__GRANT_ENGINE_bp 1
+#define PARTITION_CONTROL__CONTROL__GRANT_ENGINE_bw 1
+#define PARTITION_CONTROL__CONTROL__GRANT_ENGINE_reset 0x0
+#define PARTITION_CONTROL__CONTROL__GRANT_CPU_bm 0x4
+#define PARTITION_CONTROL__CONTROL__GRANT_CPU_bp 2
+#define PARTITION_CONTROL__CONTROL__GRANT_CPU_bw 1
+#define PARTITION_CONTROL__CONTROL__GRANT_CPU_reset 0x0
 #define PARTITION_CONTROL__CONTROL__WEIGHT_bm 0xf00
 #define PARTITION_CONTROL__CONTROL__WEIGHT_bp 8
 #define PARTITION_CONTROL__CONTROL__WEIGHT_bw 4
@@ -467,6 +854,23 @@ typedef struct __attribute__ ((__packed__)) {
 #define PARTITION_CONTROL__FAULT_ADDRESS_HI__ADDRESS_bp 0
 #define PARTITION_CONTROL__FAULT_ADDRESS_HI__ADDRESS_bw 32
 
+// reg - partition_control::LOCK
+#define PARTITION_CONTROL__LOCK__HELD_bm 0x1
+#define PARTITION_CONTROL__LOCK__HELD_bp 0
+#define PARTITION_CONTROL__LOCK__HELD_bw 1
+#define PARTITION_CONTROL__LOCK__LIVE_bm 0x2
+#define PARTITION_CONTROL__LOCK__LIVE_bp 1
+#define PARTITION_CONTROL__LOCK__LIVE_bw 1
+#define PARTITION_CONTROL__LOCK__KIND_bm 0x4
+#define PARTITION_CONTROL__LOCK__KIND_bp 2
+#define PARTITION_CONTROL__LOCK__KIND_bw 1
+#define PARTITION_CONTROL__LOCK__BUSY_bm 0x8
+#define PARTITION_CONTROL__LOCK__BUSY_bp 3
+#define PARTITION_CONTROL__LOCK__BUSY_bw 1
+#define PARTITION_CONTROL__LOCK__ID_bm 0xffff0000
+#define PARTITION_CONTROL__LOCK__ID_bp 16
+#define PARTITION_CONTROL__LOCK__ID_bw 16
+
 // regfile - partition_control
 typedef struct __attribute__ ((__packed__)) {
     uint32_t CONTROL;
@@ -475,7 +879,8 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t FAULT_INFO;
     uint32_t FAULT_ADDRESS_LO;
     uint32_t FAULT_ADDRESS_HI;
-    uint8_t RESERVED_18_1f[0x8];
+    uint32_t LOCK;
+    uint8_t RESERVED_1c_1f[0x4];
 } partition_control__stride20_t;
 
 // addrmap - manager_page
@@ -494,11 +899,37 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t ENTRY_STATUS;
     uint32_t FAULT_PENDING;
     uint32_t FAULT_CLEAR;
-    uint8_t RESERVED_48_7f[0x38];
+    uint32_t ENTRY_REVOKE;
+    uint32_t LEASE;
+    uint32_t LOCK_RELEASE;
+    uint32_t PARTITION_RESET;
+    uint32_t RESETTING;
+    uint32_t MEMORY_TIMEOUT;
+    uint32_t MEMORY_STATE;
+    uint32_t MEMORY_UP;
+    uint32_t COUNTER_SNAPSHOT;
+    uint32_t COUNTER_SELECT;
+    uint8_t RESERVED_70_7f[0x10];
     uint32_t IRQ_STATE;
     uint32_t IRQ_ENABLE;
     uint32_t IRQ_TEST;
-    uint8_t RESERVED_8c_ff[0x74];
+    uint8_t RESERVED_8c_9f[0x14];
+    uint32_t COUNTER_MESSAGES_LO;
+    uint32_t COUNTER_MESSAGES_HI;
+    uint32_t COUNTER_BYTES_LO;
+    uint32_t COUNTER_BYTES_HI;
+    uint32_t COUNTER_REFUSED_LO;
+    uint32_t COUNTER_REFUSED_HI;
+    uint32_t COUNTER_WAITED_LO;
+    uint32_t COUNTER_WAITED_HI;
+    uint32_t MVXL_SRC_LO;
+    uint32_t MVXL_SRC_HI;
+    uint32_t MVXL_DST_LO;
+    uint32_t MVXL_DST_HI;
+    uint32_t MVXL_COUNT;
+    uint32_t MVXL_COMMAND;
+    uint32_t MVXL_STATUS;
+    uint8_t RESERVED_dc_ff[0x24];
     partition_control__stride20_t partition[4];
 } manager_page_t;
 

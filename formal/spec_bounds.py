@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the bounds checker must answer, in integers that never wrap (SPEC G3).
 
-All inputs are free in every cycle; the legality of a table entry (base + length ≤ 2^address_bits)
-is a premise only of the property that needs it.
+All inputs are free in every cycle; the legality of an entry (base + limit ≤ 2^address_bits) is a
+premise only of the property that needs it.
 """
 
 from __future__ import annotations
@@ -38,56 +38,67 @@ class BoundsSpec(Elaboratable):
         m.submodules.unit = unit = self._unit
         m.d.comb += [
             Assume(ResetSignal() == Initial()),
-            unit.base.eq(AnySeq(config.base_bits)),
-            unit.length.eq(AnySeq(LENGTH_BITS)),
-            unit.offset.eq(AnySeq(OFFSET_BITS)),
+            unit.limit.eq(AnySeq(OFFSET_BITS)),
+            unit.used.eq(AnySeq(OFFSET_BITS)),
             unit.count.eq(AnySeq(OFFSET_BITS)),
+            unit.base.eq(AnySeq(config.address_bits)),
+            unit.offset.eq(AnySeq(OFFSET_BITS)),
+            unit.length.eq(AnySeq(LENGTH_BITS)),
         ]
 
         # The inputs of the cycle before, in bytes, as integers: wider than any sum of them.
         integer_bits = 1 + max(config.address_bits, OFFSET_BITS + 1)
         asked = Signal()
-        base, length, offset, count = (
-            Signal(integer_bits, name=name) for name in ("base", "length", "offset", "count"))
+        limit, used, count, base, offset, length = (
+            Signal(integer_bits, name=name)
+            for name in ("limit", "used", "count", "base", "offset", "length"))
         m.d.sync += [
             asked.eq(1),
-            base.eq(unit.base * ENTRY_UNIT_BYTES),
-            length.eq(unit.length * ENTRY_UNIT_BYTES),
-            offset.eq(unit.offset),
+            limit.eq(unit.limit),
+            used.eq(unit.used),
             count.eq(unit.count),
+            base.eq(unit.base),
+            offset.eq(unit.offset),
+            length.eq(unit.length * ENTRY_UNIT_BYTES),
         ]
 
         inside = Signal()
         space = 1 << config.address_bits
-        m.d.comb += inside.eq(offset + count <= length)
+        m.d.comb += inside.eq(used + count <= limit)
         with m.If(asked):
             m.d.comb += [
                 Assert(~unit.fits | inside, "nothing is wrongly granted"),
                 Assert(~inside | unit.fits, "nothing is wrongly refused"),
                 Assert(unit.address == (base + offset) % space, "address is base + offset"),
+                Assert((offset > length) | (unit.to_end == length - offset),
+                       "to_end is length - offset"),
             ]
+            # An entry that nothing goes round in: `limit` bytes from `base`.
             byte = AnyConst(OFFSET_BITS)
-            with m.If(unit.fits & (base + length <= space) & (byte < count)):
+            with m.If(unit.fits & (used == offset) & (base + limit <= space) & (byte < count)):
                 m.d.comb += [
                     Assert(unit.address + byte >= base, "no byte lies before the entry"),
-                    Assert(unit.address + byte < base + length, "no byte lies behind the entry"),
+                    Assert(unit.address + byte < base + limit, "no byte lies behind the entry"),
                 ]
 
-            full = offset + count == length
+            full = used + count == limit
             top = (1 << OFFSET_BITS) - 1
             m.d.comb += [
-                Cover(unit.fits & full & (count > 1) & (offset > 0), "ends exactly at the end"),
-                Cover(~unit.fits & (offset + count == length + 1), "one byte over"),
-                Cover(unit.fits & (count == 0) & (offset == length), "empty, at the end"),
-                Cover(unit.fits & (length == top + 1 - ENTRY_UNIT_BYTES) & full,
-                      "fills the longest entry"),
-                Cover(~unit.fits & (offset == top) & (count == top), "largest sum"),
-                Cover(~unit.fits & (offset + count == 1 << OFFSET_BITS) & (count != 0),
+                Cover(unit.fits & full & (count > 1) & (used > 0), "ends exactly at the limit"),
+                Cover(~unit.fits & (used + count == limit + 1), "one byte over"),
+                Cover(unit.fits & (count == 0) & (used == limit), "empty, at the limit"),
+                Cover(unit.fits & (limit == top) & full & (used > 0), "fills the longest range"),
+                Cover(~unit.fits & (used == top) & (count == top), "largest sum"),
+                Cover(~unit.fits & (used + count == 1 << OFFSET_BITS) & (count != 0),
                       "carry that leaves 0 in 32 bits"),
-                Cover(~unit.fits & ((offset + count) % (1 << OFFSET_BITS) <= length)
-                      & (offset + count > top), "would fit but for the carry"),
-                Cover(unit.fits & full & (base + length == space) & (count > 1),
+                Cover(~unit.fits & ((used + count) % (1 << OFFSET_BITS) <= limit)
+                      & (used + count > top), "would fit but for the carry"),
+                Cover(unit.fits & full & (used == offset) & (base + limit == space) & (count > 1),
                       "ends exactly at the end of the address space"),
+                Cover((offset == length) & (offset != 0) & (unit.to_end == 0),
+                      "nothing is left to the end"),
+                Cover((offset == 0) & (unit.to_end == top + 1 - ENTRY_UNIT_BYTES),
+                      "all of the longest entry is left"),
             ]
             if config.address_bits > OFFSET_BITS:
                 m.d.comb += Cover(
@@ -103,8 +114,8 @@ def jobs() -> list[Job]:
         def spec(address_bits: int = address_bits) -> BoundsSpec:
             return BoundsSpec(AdapterConfig(address_bits=address_bits))
         found += [
-            Job(name=f"bounds-{address_bits}", spec=spec, mode="prove", depth=2, min_asserts=5),
+            Job(name=f"bounds-{address_bits}", spec=spec, mode="prove", depth=2, min_asserts=6),
             Job(name=f"bounds-{address_bits}-cover", spec=spec, mode="cover", depth=3,
-                min_asserts=8),
+                min_asserts=10),
         ]
     return found

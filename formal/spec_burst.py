@@ -27,17 +27,20 @@ class BurstSpec(Elaboratable):
     ----------
     config : AdapterConfig
     unit : BurstSplitter
-        The unit to be proved; by default a new one of `config`.
+        The unit to be proved; by default a new one of `config` and `revocable`.
+    revocable : bool
+        The unit is one whose waiting bursts can become void.
     invariants : bool
         Also assert what an induction needs to know of the unit's registers. Without, only the
         contract is checked, which suffices for a bounded proof.
     """
 
     def __init__(self, config: AdapterConfig, unit: BurstSplitter | None = None, *,
-                 invariants: bool = True) -> None:
+                 revocable: bool = False, invariants: bool = True) -> None:
         self._config = config
         self._invariants = invariants
-        self._unit = BurstSplitter(config) if unit is None else unit
+        self._revocable = revocable
+        self._unit = BurstSplitter(config, revocable=revocable) if unit is None else unit
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -48,7 +51,7 @@ class BurstSpec(Elaboratable):
         spans, bursts = unit.spans, unit.bursts
         burst = bursts.payload
 
-        # Any span: `count` bytes from `address`, inside the address space.
+        # Any span of any agent: `count` bytes from `address`, inside the address space.
         address = AnySeq(config.address_bits)
         count = AnySeq(OFFSET_BITS)
         pending = Signal()
@@ -57,12 +60,15 @@ class BurstSpec(Elaboratable):
         m.d.comb += [
             Assume(ResetSignal() == Initial()),
             spans.valid.eq(AnySeq(1)),
-            spans.payload.partition.eq(AnySeq(config.partition_bits)),
+            spans.payload.agent.eq(AnySeq(config.user_bits)),
+            spans.payload.other_lane.eq(AnySeq(config.size_log2)),
+            spans.payload.more.eq(AnySeq(1)),
             spans.payload.address.eq(address),
             spans.payload.last.eq(address % block_bytes + count - 1),
             spans.payload.single.eq(address % block_bytes + count <= block_bytes),
             bursts.ready.eq(AnySeq(1)),
-            unit.stop.eq(AnySeq(config.partitions)),
+            unit.stop.eq(AnySeq(config.agents)),
+            Assume(spans.payload.agent <= config.manager),
             Assume(count > 0),
             Assume(address + count <= 1 << config.address_bits),
             Assume(~pending | (spans.valid & (spans.payload == before))),
@@ -72,17 +78,23 @@ class BurstSpec(Elaboratable):
         load = ~bursts.valid | bursts.ready
         loaded = Signal()
         consumed = Signal()
-        stopped = Signal()
+        abandoned = Signal()    # its agent was stopped in that cycle
+        revoked = Signal()      # ... or in a later one, while the burst waited
         span = Signal.like(spans.payload)
         bytes_count = Signal(OFFSET_BITS)
         m.d.sync += loaded.eq(spans.valid & load)
         with m.If(load):
             m.d.sync += [
                 consumed.eq(spans.ready),
-                stopped.eq(unit.stop.bit_select(spans.payload.partition, 1)),
+                abandoned.eq(unit.stop.bit_select(spans.payload.agent, 1)),
                 span.eq(spans.payload),
                 bytes_count.eq(count),
             ]
+            if self._revocable:
+                m.d.sync += revoked.eq(0)
+        if self._revocable:
+            with m.Elif(unit.stop.bit_select(burst.agent, 1)):
+                m.d.sync += revoked.eq(1)
 
         # What went out of the present span so far.
         integer_bits = config.address_bits + 2
@@ -108,13 +120,16 @@ class BurstSpec(Elaboratable):
 
         with m.If(bursts.valid):
             m.d.comb += [
-                Assert(burst.partition == span.partition, "the partition is the span's"),
+                Assert(burst.agent == span.agent, "the agent is the span's"),
+                Assert(burst.more == span.more, "more is the span's"),
+                Assert(burst.other_lane == span.other_lane, "the other lane is the span's"),
                 Assert(burst.first == ~is_open, "first marks the span's first burst"),
-                Assert(burst.void == stopped, "void if and only if the partition is stopped"),
-                Assert(~burst.void | burst.last, "nothing follows a void burst of a span"),
+                Assert(burst.void == abandoned | revoked,
+                       "void if and only if the agent is stopped"),
+                Assert(~abandoned | burst.last, "nothing follows an abandoned span's burst"),
                 Assert(burst.last == consumed, "a span is taken with its last burst"),
             ]
-        with m.If(bursts.valid & ~burst.void):
+        with m.If(bursts.valid & ~abandoned):
             m.d.comb += [
                 Assert(burst.address % beat_bytes == 0, "the address is aligned to the beat"),
                 Assert(~burst.first | (beat == first_byte // beat_bytes),
@@ -142,6 +157,9 @@ class BurstSpec(Elaboratable):
         held = Signal()
         held_payload = Signal.like(burst)
         m.d.sync += [held.eq(bursts.valid & ~bursts.ready), held_payload.eq(burst)]
+        if self._revocable:
+            with m.If(unit.stop.bit_select(burst.agent, 1)):
+                m.d.sync += held_payload.void.eq(1)
         with m.If(held):
             m.d.comb += [
                 Assert(bursts.valid, "valid stays until ready"),
@@ -178,12 +196,13 @@ class BurstSpec(Elaboratable):
                     Assert(expected <= last_byte // beat_bytes),
                 ]
 
-        taken = bursts.valid & bursts.ready & ~burst.void
+        through = bursts.valid & bursts.ready
+        taken = through & ~burst.void
         single = taken & burst.first & burst.last
         ends_at_boundary = (last_byte + 1) % AXI_BOUNDARY_BYTES == 0
         after_void = Signal()
-        with m.If(bursts.valid & bursts.ready):
-            m.d.sync += after_void.eq(burst.void & ~burst.first)
+        with m.If(through):
+            m.d.sync += after_void.eq(abandoned & ~burst.first)
         m.d.comb += [
             Cover(single & (burst.len == 0) & (bytes_count == 1), "one byte"),
             Cover(single & (burst.len == config.burst_beats - 1) & ends_at_boundary,
@@ -193,29 +212,42 @@ class BurstSpec(Elaboratable):
                   "one byte behind the edge"),
             Cover(taken & (last_byte == (1 << config.address_bits) - 1) & burst.last,
                   "up to the end of the address space"),
-            Cover(bursts.valid & bursts.ready & burst.void & ~burst.first, "abandoned midway"),
+            Cover(through & abandoned & ~burst.first, "abandoned midway"),
             Cover(taken & burst.first & after_void, "a span begins behind an abandoned one"),
+            Cover(taken & burst.more & (burst.agent == config.manager), "a piece of the manager's"),
         ]
+        if self._revocable:
+            m.d.comb += [
+                Cover(through & revoked & burst.first & burst.last, "all of a span is revoked"),
+                Cover(through & revoked & ~abandoned & ~burst.last, "revoked midway"),
+                Cover(through & abandoned & is_open & burst.last, "abandoned behind a revoked one"),
+            ]
         return m
 
 
 def jobs() -> list[Job]:
     """Every named configuration, and the widest and narrowest beats and bursts, at full width.
 
+    What is revocable differs in `void` alone, so that the named ones suffice.
+
     The invariants are inductive in one step; the second one joins the induction, which leaves out
     the first cycle, to the base case.
     """
-    configs = {name: AdapterConfig.named(name) for name in ("tiny", "default", "large")}
-    configs["widest"] = AdapterConfig(data_bits=512, address_bits=64, burst_beats=64)
-    configs["longest"] = AdapterConfig(data_bits=32, burst_beats=256,
-                                       data_queue_beats=1024)
-    configs["shortest"] = AdapterConfig(data_bits=32, burst_beats=2)
+    named = {name: AdapterConfig.named(name) for name in ("tiny", "default", "large")}
+    extreme = {
+        "widest": AdapterConfig(data_bits=512, address_bits=64, burst_beats=64),
+        "longest": AdapterConfig(data_bits=32, burst_beats=256, data_queue_beats=1024),
+        "shortest": AdapterConfig(data_bits=32, burst_beats=2),
+    }
     found = []
-    for name, config in configs.items():
-        def spec(config: AdapterConfig = config) -> BurstSpec:
-            return BurstSpec(config)
+    for name, config, revocable in (
+            *((name, config, False) for name, config in (named | extreme).items()),
+            *((f"{name}-revocable", config, True) for name, config in named.items())):
+        def spec(config: AdapterConfig = config, revocable: bool = revocable) -> BurstSpec:
+            return BurstSpec(config, revocable=revocable)
         found += [
-            Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=27),
-            Job(name=f"burst-{name}-cover", spec=spec, mode="cover", depth=7, min_asserts=7),
+            Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=29),
+            Job(name=f"burst-{name}-cover", spec=spec, mode="cover", depth=7,
+                min_asserts=8 + 3 * revocable),
         ]
     return found

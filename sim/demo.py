@@ -3,9 +3,10 @@
 
 `python -m sim.demo` (that is, `make demo`) simulates the adapter's RTL with the software of all
 partitions on its register port. By the default scenario a file goes 0 → 1 → 2 → 0 as messages,
-while partition 3 tries what it may not. It prints what was moved and what was refused, and writes
-to build/demo/: timeline.svg, waveform.vcd (of the first few thousand cycles), result.json.
-Exit status 0 only if all held.
+while partition 3 tries what it may not. By sim/scenarios/service.toml a partition answers requests
+of two others, and a workload manager reads the counters. It prints what was moved and what was
+refused, and writes to build/demo/: timeline.svg, waveform.vcd (of the first few thousand cycles),
+result.json. Exit status 0 only if all held.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mvxl.driver import Counters
 from mvxl.messages import Status
 
 from .build import Run, SimulationError, build, run
+from .journal import Journal, Message, Store, first_image, guard_bytes
 from .memory import read_log
-from .journal import Journal, Message, first_image, guard_bytes
-from .scenario import Route, Scenario, ScenarioError, load
+from .scenario import Route, Scenario, ScenarioError, Service, load
+from .service import judge_replies, pair_name, report_intervals, snapshots_of
 from .system import SOURCES, System, read_trace
 from .timeline import draw
 from .toolchain import BUILD, ROOT, ToolError
+from .velocity import Interval, Pair, intervals
 
 __all__ = ["Demo", "main"]
 
@@ -81,7 +85,9 @@ class Demo:
 
     @property
     def message_bytes(self) -> int:
-        """Bytes of the file's messages; 0 without a route."""
+        """Bytes of the file's messages, or of the longest request; 0 without either."""
+        if self.scenario.service is not None:
+            return max(self.scenario.service.request_bytes)
         return self.scenario.route.message_bytes if self.scenario.route else 0
 
     @property
@@ -102,6 +108,8 @@ class Demo:
         scenario = self.scenario
         if scenario.route is not None:
             return len(self.content) * (len(scenario.route.path) - 1)
+        if scenario.service is not None:
+            return scenario.service.total_bytes
         return sum(send.count for one in scenario.traffic for send in scenario.sends(one))
 
 
@@ -121,12 +129,15 @@ def prepare(file: str, scenario: str, flip: bool, output: Path) -> Demo:
     except OSError as error:
         raise DemoError(f"the scenario {path} cannot be read: {error.strerror}") from None
     if loaded.route is None:
-        if file or flip:
-            raise DemoError(f"{'FILE' if file else 'FLIP'} needs a scenario with a [route], and "
-                            f"{path} has none")
-        if not loaded.traffic:
-            raise DemoError(f"{path} must have a [route] or [[traffic]], and has neither")
-        return Demo(scenario=loaded, scenario_path=path, file=None, content=b"", flip=False,
+        if file:
+            raise DemoError(f"FILE needs a scenario with a [route], and {path} has none")
+        if flip and loaded.service is None:
+            raise DemoError(f"FLIP needs a scenario with a [route] or a [service], and {path} has "
+                            "neither")
+        if not loaded.traffic and loaded.service is None:
+            raise DemoError(f"{path} must have a [route], a [service] or [[traffic]], and has none "
+                            "of them")
+        return Demo(scenario=loaded, scenario_path=path, file=None, content=b"", flip=flip,
                     output=output)
     if flip and len(loaded.route.path) < 3:
         raise DemoError("FLIP needs a route with a partition on the way, and that of "
@@ -163,7 +174,7 @@ def simulate(demo: Demo, system: System, console: Console) -> Run:
     SimulationError, ToolError
         It could not be built, broke off, or its software failed.
     """
-    with console.status("building the simulator (some 20 s the first time)"):
+    with console.status("building the simulator (a minute or so the first time)"):
         model = build(system, top="system", sources=SOURCES, trace=True)
     # Runs at the same time need folders of their own.
     key = hashlib.sha256(str(demo.output.resolve()).encode()).hexdigest()[:8]
@@ -220,7 +231,7 @@ def percentile(values: Sequence[int], percent: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class PairFigures:
     """What one partition sent to another. `receiver` None: no destination of that ID exists."""
 
     sender: int
@@ -236,7 +247,7 @@ class Pair:
         return self.bytes / self.cycles if self.cycles else 0.0
 
 
-def pairs_of(journal: Journal) -> list[Pair]:
+def pairs_of(journal: Journal) -> list[PairFigures]:
     """Figures of each ordered pair of partitions.
 
     Cycles are from its first COMMAND write to its last completion. Latencies are of the messages
@@ -250,7 +261,7 @@ def pairs_of(journal: Journal) -> list[Pair]:
             groups.items(), key=lambda item: (item[0][0], item[0][1] is None, item[0][1] or 0)):
         moved = [one for one in messages if one.status is Status.OK]
         latencies = [one.latency_cycles for one in moved]
-        pairs.append(Pair(
+        pairs.append(PairFigures(
             sender=sender, receiver=receiver, messages=len(moved),
             refused=len(messages) - len(moved), bytes=sum(one.count for one in moved),
             cycles=(max(one.completed_cycle for one in moved)
@@ -273,7 +284,11 @@ class Verdict:
             (done.folder / "outcome.json").read_text(encoding="utf-8"))
         self.journal = Journal(scenario,
                              read_trace(done.folder / "trace.log", scenario.config),
-                             first_image(scenario, demo.content))
+                             first_image(scenario, demo.content),
+                             [Store(cycle=one["cycle"], partition=one["partition"],
+                                    address=one["address"],
+                                    content=bytes.fromhex(one["content"]))
+                              for one in self.outcome.pop("stores")])
         memory = (done.folder / "memory.bin").read_bytes()
         self.pairs = pairs_of(self.journal)
         self.delivered_sha256 = ""
@@ -282,7 +297,8 @@ class Verdict:
             delivered = memory[last.base:last.base + len(demo.content)]
             self.delivered_sha256 = hashlib.sha256(delivered).hexdigest()
         self.problems = [*self.journal.problems, *self._rejections(), *self._attempts(),
-                         *self._checks(), *self._protocol()]
+                         *self._checks(), *self._counters(), *self._faults(),
+                         *self._protocol()]
         self.differences = self.journal.differences(memory)
         self.problems += [f"memory: {difference}" for difference in self.differences]
         if self.delivered_sha256 != self.file_sha256:
@@ -293,6 +309,14 @@ class Verdict:
         if self.demo.scenario.route is None:
             return ""
         return hashlib.sha256(self.demo.content).hexdigest()
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """What the workload manager saw; empty without one."""
+        if self.demo.scenario.manager is None:
+            return []
+        return intervals(snapshots_of(self.outcome["manager"]),
+                         self.demo.scenario.config.data_bytes)
 
     def _rejections(self) -> list[str]:
         return [f"partition {partition}: REJECTED must count the {missing} commands without a "
@@ -308,7 +332,9 @@ class Verdict:
 
     def _checks(self) -> list[str]:
         """The first place where each message was found changed; and messages that did not come."""
-        route = self.demo.scenario.route
+        route, service = self.demo.scenario.route, self.demo.scenario.service
+        if service is not None:
+            return judge_replies(service, self.outcome["checks"])
         if route is None:
             return []
         size = self.demo.message_bytes
@@ -333,6 +359,33 @@ class Verdict:
             problems.append(f"{expected} messages must arrive at all stops together, not "
                             f"{len(self.outcome['checks'])}")
         return problems
+
+    def _counters(self) -> list[str]:
+        """The adapter's counters must tell what the trace does."""
+        expected: dict[Pair, Counters] = {}
+        for message in self.journal.messages:
+            pair = message.partition, self.journal.receiver(message)
+            before = expected.get(pair, Counters(0, 0, 0, 0))
+            moved = message.status is Status.OK
+            expected[pair] = Counters(
+                messages=before.messages + moved,
+                bytes=before.bytes + (message.count if moved else 0),
+                refused=before.refused + (not moved),
+                waited_cycles=before.waited_cycles + message.waited_cycles)
+        problems = []
+        for sender, receiver, seen in self.outcome["counters"]:
+            right = asdict(expected.get((sender, receiver), Counters(0, 0, 0, 0)))
+            problems += [f"counters of {pair_name((sender, receiver))}: {name} must be "
+                         f"{right[name]}, not {seen[name]}" for name in right
+                         if right[name] != seen[name]]
+        return problems
+
+    def _faults(self) -> list[str]:
+        """No access of a partition that is not hostile may be in the fault log."""
+        hostile = {one.id for one in self.demo.scenario.partitions if one.hostile}
+        return [f"partition {one['partition']}: nothing of it must be in the fault log, and "
+                f"{one['status']} is" for one in self.outcome["faults"]
+                if one["partition"] not in hostile]
 
     def _protocol(self) -> list[str]:
         return [f"{port}: rule {name} was broken"
@@ -367,6 +420,11 @@ def report(verdict: Verdict, console: Console) -> None:
     console.print(f"[dim]The bus carries at most {demo.scenario.config.data_bytes} bytes a cycle. "
                   "Latencies in cycles, from the COMMAND write to the completion, time in the "
                   "queue included.[/dim]\n")
+    if demo.scenario.manager is not None:
+        report_intervals(demo.scenario.manager, outcome["manager"],
+                         demo.scenario.config.data_bytes, demo.start_cycle, console)
+    if demo.scenario.service is not None:
+        _report_service(demo.scenario.service, outcome, console)
     if outcome["attempts"]:
         _report_attempts(outcome, console)
     if demo.scenario.route is not None:
@@ -382,6 +440,17 @@ def report(verdict: Verdict, console: Console) -> None:
     if not any(outcome["broken_rules"].values()):
         console.print("protocol checkers: silent on both ports")
     console.print(f"written: {_shown(demo.output)}/ timeline.svg, waveform.vcd, result.json")
+
+
+def _report_service(service: Service, outcome: dict[str, Any], console: Console) -> None:
+    for partition, cycles in outcome["round_trips"].items():
+        shown = [f"p{percent} {percentile(cycles, percent):,}" for percent in PERCENTILES]
+        console.print(f"partition {partition}: {len(cycles)} requests answered by partition "
+                      f"{service.server}; cycles from request to reply: {', '.join(shown)}, max "
+                      f"{max(cycles):,}")
+    replies = [one for one in outcome["checks"] if one["what"] == "reply"]
+    console.print(f"replies: {sum(one['equal'] for one in replies)} of {len(replies)} are, byte "
+                  f"for byte, what \"{service.work}\" makes of their requests\n")
 
 
 def _report_attempts(outcome: dict[str, Any], console: Console) -> None:
@@ -432,6 +501,11 @@ def write_files(verdict: Verdict, done: Run) -> None:
                    "refused": pair.refused, "bytes": pair.bytes, "cycles": pair.cycles,
                    "bytes_per_cycle": pair.bytes_per_cycle,
                    "latency_cycles": pair.latency_cycles} for pair in verdict.pairs],
+        "intervals": [{"start_cycle": one.start_cycle, "end_cycle": one.end_cycle,
+                       "pairs": [{"sender": pair[0], "receiver": pair[1], **asdict(figures),
+                                  "velocity": figures.velocity}
+                                 for pair, figures in one.pairs.items()]}
+                      for one in verdict.intervals],
         **verdict.outcome,
     }
     (demo.output / "result.json").write_text(json.dumps(result, indent=1) + "\n",
@@ -448,6 +522,11 @@ def show(demo: Demo, console: Console) -> bool:
         total = -(-len(demo.content) // demo.message_bytes)
         console.print(f"{demo.file}: {len(demo.content):,} bytes as {total} messages of "
                       f"{demo.message_bytes:,}, {way}")
+    elif scenario.service is not None:
+        service = scenario.service
+        console.print(f"{demo.scenario_path}: {sum(service.requests):,} requests of partitions "
+                      f"{', '.join(map(str, service.clients))} to partition {service.server}, "
+                      f"{demo.total_bytes:,} bytes with the replies")
     else:
         console.print(f"{demo.scenario_path}: {sum(one.messages for one in scenario.traffic):,} "
                       f"messages, {demo.total_bytes:,} bytes")
@@ -481,8 +560,8 @@ def main(arguments: list[str] | None = None) -> int:
         description="A file moves between isolated partitions through the adapter's RTL, while a "
                     "hostile\npartition tries what it may not. Exit status 0 only if all held.",
         epilog="The variables FILE, FLIP and SCENARIO stand for the options, so that "
-               "`make demo FILE=path` works.\nA scenario without a [route] runs its [[traffic]] "
-               "instead; sim/scenario.py tells the format.")
+               "`make demo FILE=path` works.\nA scenario without a [route] runs its [service] "
+               "or its [[traffic]] instead; sim/scenario.py tells the format.")
     parser.add_argument("--file", default=os.environ.get("FILE", ""), metavar="PATH",
                         help=f"the file to move (default: {_shown(DEFAULT_FILE)})")
     parser.add_argument("--scenario", default=os.environ.get("SCENARIO", ""), metavar="TOML",

@@ -14,6 +14,15 @@ address is taken without the bits inside a beat. A beat lies in an error window 
 (of its lowest byte) does, whatever its strobes; it is answered SLVERR, beyond the memory DECERR.
 Bytes of a refused write beat are not stored, the other beats of its burst are; the burst's
 response is the worst of its beats'. Data of a refused read beat are all ones.
+
+A second port serves another bus manager: the processor of the partitions, which moves data itself
+with loads and stores (sim/processor.py). It has the same storage, error windows, log and rules for
+bursts, and a timing of its own: one burst at a time in each direction, the first beat of a read
+right after its address, then one a cycle; a write's data is accepted from after its address, its
+response comes right after its last beat. Neither port waits for the other. At a clock edge at
+which both reach the storage, writes come before reads, and the adapter's before the processor's.
+Latency, stalls and stopped channels are the first port's alone. The second port is dead until
+`MemoryControl.enable_processor()`.
 """
 
 from __future__ import annotations
@@ -31,13 +40,16 @@ from amaranth.lib.wiring import In
 
 from mvxl.axi import AXI4Signature
 
-__all__ = ["AXI4Memory", "CHANNELS", "MEMORY_SOURCE", "Access", "Kind", "MemoryControl",
-           "read_log"]
+__all__ = ["AXI4Memory", "CHANNELS", "MEMORY_SOURCE", "PROCESSOR", "Access", "Kind",
+           "MemoryControl", "read_log"]
 
 #: The Verilog that every simulator of an `AXI4Memory` needs among its `sources`.
 MEMORY_SOURCE = Path(__file__).with_name("axi4_memory.sv")
 
 CHANNELS = ("aw", "w", "b", "ar", "r")
+
+#: Set in `Access.user` of the processor's accesses, beside their AxUSER; more than any AxUSER.
+PROCESSOR = 1 << 31
 
 _WINDOWS = 4
 _LARGEST_BYTES = 1 << 30
@@ -49,18 +61,21 @@ class AXI4Memory(wiring.Component):
     Parameters
     ----------
     address_bits, data_bits, user_bits, id_bits : int
-        Widths of the bus, in bits, as for `AXI4Signature`.
+        Widths of the buses, in bits, as for `AXI4Signature`; `user_bits` is 31 at most.
     size_bytes : int
         The memory's addresses are 0 to `size_bytes` − 1. A multiple of a beat's bytes, up to 1 GiB.
 
     Members
     -------
     bus : In(AXI4Signature(...))
+        The adapter's.
+    cpu_bus : In(AXI4Signature(...))
+        The processor's; it may be left unconnected.
 
     Raises
     ------
     ValueError
-        `size_bytes` is outside its range.
+        `size_bytes` or `user_bits` is outside its range.
     """
 
     def __init__(self, *, address_bits: int, data_bits: int, user_bits: int, size_bytes: int,
@@ -68,10 +83,13 @@ class AXI4Memory(wiring.Component):
         if not 0 < size_bytes <= _LARGEST_BYTES or size_bytes % (data_bits // 8):
             raise ValueError(f"size_bytes must be a multiple of {data_bits // 8} up to "
                              f"{_LARGEST_BYTES}, not {size_bytes!r}")
+        if user_bits >= PROCESSOR.bit_length():
+            raise ValueError(f"user_bits must be at most {PROCESSOR.bit_length() - 1}, "
+                             f"not {user_bits!r}")
         self.size_bytes = size_bytes
-        super().__init__({"bus": In(AXI4Signature(
-            address_bits=address_bits, data_bits=data_bits, user_bits=user_bits,
-            id_bits=id_bits))})
+        bus = AXI4Signature(address_bits=address_bits, data_bits=data_bits, user_bits=user_bits,
+                            id_bits=id_bits)
+        super().__init__({"bus": In(bus), "cpu_bus": In(bus)})
 
     def elaborate(self, platform: Any) -> Elaboratable:
         signature = self.bus.signature
@@ -84,6 +102,7 @@ class AXI4Memory(wiring.Component):
                 # The signature is the manager's; this is its other end, flipped already.
                 direction = "i" if member.flow is wiring.In else "o"
                 ports[f"{direction}_{name}"] = getattr(self.bus, name)
+                ports[f"{direction}_cpu_{name}"] = getattr(self.cpu_bus, name)
         return Instance(
             "axi4_memory",
             p_DATA_BITS=signature.data_bits, p_ADDRESS_BITS=signature.address_bits,
@@ -138,14 +157,40 @@ class MemoryControl:
             There is no such channel, or a probability is not in [0, 1).
         """
         for channel, probability in probabilities.items():
-            if channel not in CHANNELS:
-                raise ValueError(f"channel must be one of {', '.join(CHANNELS)}, not {channel!r}")
+            _check_channel(channel)
             if not 0 <= round(probability * 256) <= 255:
                 raise ValueError(f"probability of stalls must be in [0, 1), not {probability!r}")
         self._handle.seed.value = seed
         for channel in CHANNELS:
             level = round(probabilities.get(channel, 0) * 256)
             getattr(self._handle, f"stall_{channel}").value = level
+
+    def stop(self, channel: str) -> None:
+        """Stop a channel (`aw`, `w`, `b`, `ar` or `r`): no transfer in it until `go`.
+
+        READY of aw, w, ar is low from the next clock edge on. VALID of b, r is not raised any
+        more; if it is high it stays so until its handshake (AXI4, section A3.2.1), which is the
+        channel's last transfer. The other channels go on for as long as their queues allow, and
+        everything that is accepted is answered after `go`. A stopped channel stays so in a reset.
+
+        Raises
+        ------
+        ValueError
+            There is no such channel.
+        """
+        self._set_stop(channel, True)
+
+    def go(self, channel: str) -> None:
+        """Let a channel that was stopped go on from the next clock edge; raises as `stop`."""
+        self._set_stop(channel, False)
+
+    def _set_stop(self, channel: str, stopped: bool) -> None:
+        _check_channel(channel)
+        getattr(self._handle, f"stop_{channel}").value = stopped
+
+    def enable_processor(self) -> None:
+        """Let the second port take part; from then on something must drive its wires."""
+        self._handle.cpu_enable.value = 1
 
     def set_errors(self, *windows: tuple[int, int, str]) -> None:
         """Answer SLVERR in up to 4 windows (start, end, "r", "w" or "rw"), end exclusive.
@@ -213,6 +258,11 @@ class MemoryControl:
         await Timer(1, "step")
 
 
+def _check_channel(channel: str) -> None:
+    if channel not in CHANNELS:
+        raise ValueError(f"channel must be one of {', '.join(CHANNELS)}, not {channel!r}")
+
+
 class Kind(IntEnum):
     """What an `Access` of the log is."""
 
@@ -229,7 +279,8 @@ class Access:
     `cycle`: of the handshake of a burst's address, in which a read beat is first offered, or of
     the handshake that lets a write beat take effect. `info`: AxLEN of a burst, the response of a
     beat. `address`: as on the bus for a burst, of its lowest byte for a beat. `strobes` has a bit
-    per byte lane; `data` is in memory order. Both are 0 where there is nothing to tell.
+    per byte lane; `data` is in memory order. Both are 0 where there is nothing to tell. `user`:
+    AxUSER of the burst, with the bit `PROCESSOR` set for an access of the second port.
     """
 
     kind: Kind
@@ -240,13 +291,21 @@ class Access:
     strobes: int
     data: bytes
 
+    @property
+    def by_processor(self) -> bool:
+        """It was made through the second port."""
+        return bool(self.user & PROCESSOR)
 
-def read_log(path: Path, *, data_bits: int) -> Iterator[Access]:
+
+def read_log(path: Path, *, data_bits: int, processor: bool = False) -> Iterator[Access]:
     """The accesses in a log: the file named by the plusarg `+memory_log=FILE`.
 
-    Flush the log first if the simulation is still running. `data_bits` must be the memory's.
+    Those of the adapter alone, or with `processor` those of the processor among them. Flush the
+    log first if the simulation is still running. `data_bits` must be the memory's.
     """
     record = struct.Struct(f"<BBxxIQQQ{data_bits // 8}s")
     for kind, info, user, cycle, address, strobes, data in record.iter_unpack(path.read_bytes()):
-        yield Access(kind=Kind(kind), cycle=cycle, address=address, user=user, info=info,
-                     strobes=strobes, data=data)
+        access = Access(kind=Kind(kind), cycle=cycle, address=address, user=user, info=info,
+                        strobes=strobes, data=data)
+        if processor or not access.by_processor:
+            yield access

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random messages through the simulated adapter, each answer compared with the reference model.
 
-`python -m sim.regress` runs campaigns (sim/campaign.py) of consecutive seeds until so many messages
-have ended: each is simulated (tb/tb_campaign.py) and replayed (sim/replay.py). A campaign that does
-not agree with the model is told with the command that runs it alone. Exit status 0: no mismatch,
-and everything that campaigns are to reach was reached.
+`python -m sim.regress` runs campaigns (sim/campaign.py) of consecutive seeds, for each
+configuration, until so many commands have ended: each is simulated (tb/tb_campaign.py) and replayed
+(sim/replay.py). A campaign that does not agree with the model is told with the command that runs it
+alone. Exit status 0: no mismatch, and everything that campaigns are to reach was reached.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from .campaign import Campaign
 from .memory import Access, read_log
 from .model import Model, ModelMismatch, SparseMemory
 from .replay import Answer, Replay
+from .strikes import EVENTS, PHASES, POSSIBLE
 from .system import SOURCES, Record, System, read_trace
 
-__all__ = ["Logs", "Result", "main", "missing", "replay", "run_campaign", "run_campaigns",
-           "simulator"]
+__all__ = ["Logs", "Result", "campaign_of", "main", "missing", "replay", "run_campaign",
+           "run_campaigns", "shares", "simulator"]
 
 MEMORY_BYTES = 1 << 20
 MEMORY_LOG = "memory.log"
@@ -50,21 +51,36 @@ DECISION_SLACK_CYCLES = 5
 #: How many cycles after the trace tells of a decision the command's place in its queue is free.
 QUEUE_LAG_CYCLES = 2
 
-#: Only a driver that holds a destination by a grant makes others LOCKED.
-UNREACHABLE = {Status.LOCKED}
+ALL = "all"
 
-#: From so many messages on, a run must have met every status that can be and all of `EXPECTED`.
+#: In campaigns whose seed is a multiple of this, channels of the memory stop at times.
+TIMEOUTS_PERIOD = 8
+
+#: What runs unless told otherwise, and its part of the messages.
+SHARES = {"default": 0.8, "tiny": 0.2}
+
+#: From so many messages on, a run must have met every status and all of `EXPECTED`; and from so
+#: many on, each event in every phase in which it can strike.
 FULL_RUN_MESSAGES = 10_000
+STRIKES_RUN_MESSAGES = 100_000
 
 #: What such a run must have met, by the names of `Replay.seen`.
 EXPECTED = (
     "accepted behind own in flight", "accepted beside others in flight",
-    "placed after another holder", "returns", "waits: DST_FULL", "waits: RECEIVER_BUSY", "fences",
-    "commands rejected", "halts resumed", "errors beside others in flight",
-    "events: completion", "events: notification", "rewinds done", "rewinds refused",
-    "rewinds ignored", "commits: NONE", "commits: BUSY", "commits: BAD_ID", "commits: BAD_BASE",
-    "commits: BAD_LENGTH", "commits: BAD_END", "commits: BAD_OWNER",
-    "commits with messages in flight")
+    "placed after another holder", "returns", "waits: DST_FULL", "waits: RECEIVER_BUSY",
+    "waits: LOCKED", "fences", "commands rejected", "halts resumed",
+    "errors beside others in flight", "events: completion", "events: notification",
+    "rewinds done", "rewinds refused", "rewinds ignored", "consumes done", "consumes refused",
+    "commits: NONE", "commits: BUSY",
+    "commits: BAD_ID", "commits: BAD_BASE", "commits: BAD_LENGTH", "commits: BAD_END",
+    "commits: BAD_OWNER", "commits with messages in flight", "revokes: NONE", "revokes: BAD_ID",
+    "ended: SEND", "ended: MVCL", "ended: GRANT", "ended: MVXL", "ended: RELEASE", "ended: RAW",
+    "SENDs ended while another partition held a grant", "releases: OK", "releases: STALE",
+    "releases: BUSY", "releases: BAD_COUNT", "releases ignored", "leases passed: ENGINE",
+    "leases passed: CPU", "grants ended", "raw moves: OK", "raw moves: BAD_COUNT",
+    "raw moves: SRC_BOUNDS", "raw moves: DST_BOUNDS", "raw moves: ignored", "partition resets",
+    "commands dropped from the queue", "commands dropped in flight", "counter snapshots",
+    "accesses denied", "stores of processors", "memory port went down")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +93,25 @@ class Result:
     failure: str = ""
     statuses: Counter[Status] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
+    strikes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def ended(self) -> int:
+        """Commands that ended, or vanished with the reset of their partition."""
+        return (self.statuses.total() + self.seen["commands dropped from the queue"]
+                + self.seen["commands dropped in flight"])
 
     @property
     def command(self) -> str:
         """The command that runs the campaign alone."""
         return (f"python -m sim.regress --config {self.config} --seed {self.seed} "
                 f"--campaign-messages {self.messages}")
+
+
+def campaign_of(config: str, seed: int, messages: int) -> Campaign:
+    """The campaign of a seed."""
+    return Campaign(CONFIGS[config], seed, messages=messages, memory_bytes=MEMORY_BYTES,
+                    timeouts=seed % TIMEOUTS_PERIOD == 0)
 
 
 def simulator(config: str) -> build.Model:
@@ -93,24 +122,30 @@ def simulator(config: str) -> build.Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Logs:
-    """What a campaign's simulation left. `memory` is None if it broke off before its end."""
+    """What a campaign's simulation left. `memory` is None if it broke off before its end.
+
+    `denied`: how many accesses without privilege were made.
+    """
 
     records: Sequence[Record]
     accesses: Sequence[Access]
     answers: Sequence[Answer]
+    denied: int
     memory: bytes | None
 
     @classmethod
     def load(cls, folder: Path, config: AdapterConfig) -> Logs:
         contents = folder / "memory.bin"
-        answers = json.loads((folder / READS).read_text(encoding="utf-8"))
+        told = json.loads((folder / READS).read_text(encoding="utf-8"))
         return cls(
             records=list(read_trace(folder / ADAPTER_TRACE, config)),
-            accesses=list(read_log(folder / MEMORY_LOG, data_bits=config.data_bits)),
+            accesses=list(read_log(folder / MEMORY_LOG, data_bits=config.data_bits,
+                                   processor=True)),
             answers=[Answer(cycle=cycle, partition=page if page >= 0 else None, register=register,
-                            index=index, network_id=network_id, word=word)
-                     for cycle, page, register, index, network_id, word
-                     in sorted(answers, key=lambda answer: answer[0])],
+                            index=index, word=word)
+                     for cycle, page, register, index, word
+                     in sorted(told["answers"], key=lambda answer: answer[0])],
+            denied=told["denied"],
             memory=contents.read_bytes() if contents.is_file() else None)
 
 
@@ -129,7 +164,7 @@ def replay(campaign: Campaign, logs: Logs) -> Replay:
     replayed = Replay(model, latency_cycles=campaign.latency_cycles)
     replayed.run(logs.records, logs.accesses, logs.answers)
     if logs.memory is not None:
-        replayed.finish(logs.memory)
+        replayed.finish(logs.memory, denied=logs.denied)
     return replayed
 
 
@@ -139,7 +174,7 @@ def run_campaign(model: build.Model, config: str, seed: int, messages: int, *,
 
     Its files are removed, unless it failed or `keep_as` names a folder below build/runs for them.
     """
-    campaign = Campaign(CONFIGS[config], seed, messages=messages, memory_bytes=MEMORY_BYTES)
+    campaign = campaign_of(config, seed, messages)
     failures = []
     replayed = None
     try:
@@ -147,7 +182,7 @@ def run_campaign(model: build.Model, config: str, seed: int, messages: int, *,
             model, "tb.tb_campaign", seed=seed,
             name=keep_as or f"regress-{config}-{seed}-{messages}-{os.getpid()}",
             parameters={"config": config, "seed": seed, "messages": messages,
-                        "memory_bytes": MEMORY_BYTES},
+                        "memory_bytes": MEMORY_BYTES, "timeouts": campaign.timeouts},
             plusargs=[f"+memory_log={MEMORY_LOG}", f"+adapter_trace={ADAPTER_TRACE}"])
         failures += [outcome.message for outcome in done.outcomes if not outcome.passed]
         if (done.folder / READS).is_file():
@@ -158,7 +193,8 @@ def run_campaign(model: build.Model, config: str, seed: int, messages: int, *,
         shutil.rmtree(done.folder)
     return Result(config=config, seed=seed, messages=messages, failure="\n".join(failures),
                   statuses=replayed.statuses if replayed else Counter(),
-                  seen=replayed.seen if replayed else Counter())
+                  seen=replayed.seen if replayed else Counter(),
+                  strikes=replayed.strikes if replayed else Counter())
 
 
 def run_campaigns(config: str, *, messages: int, first_seed: int = 1,
@@ -184,24 +220,41 @@ def run_campaigns(config: str, *, messages: int, first_seed: int = 1,
             for future in done:
                 result = future.result()
                 failed += bool(result.failure)
-                ended += result.messages if result.failure else result.statuses.total()
+                ended += result.messages if result.failure else result.ended
                 yield result
 
 
-def missing(statuses: Counter[Status], seen: Counter[str]) -> list[str]:
-    """What a full run must reach and did not."""
-    return ([status.name for status in Status if not statuses[status]
-             and status not in UNREACHABLE]
-            + [name for name in EXPECTED if not seen[name]])
+def shares(config: str, messages: int) -> dict[str, int]:
+    """How many of a run's messages each configuration has; `config` is one of them, or "all"."""
+    if config != ALL:
+        return {config: messages}
+    return {name: round(share * messages) for name, share in SHARES.items()}
 
 
-def table(statuses: Counter[Status], seen: Counter[str]) -> str:
-    """How the commands ended, and what else was met."""
+def missing(statuses: Counter[Status], seen: Counter[str],
+            strikes: Counter[tuple[str, str]] | None = None) -> list[str]:
+    """What a full run must reach and did not; without `strikes` they are not asked for."""
+    absent = [status.name for status in Status if not statuses[status]]
+    absent += [name for name in EXPECTED if not seen[name]]
+    if strikes is not None:
+        absent += [f"{event} while {phase}" for event, phase in POSSIBLE
+                   if not strikes[event, phase]]
+    return absent
+
+
+def table(statuses: Counter[Status], seen: Counter[str],
+          strikes: Counter[tuple[str, str]]) -> str:
+    """How the commands ended, what struck when, and what else was met."""
     total = max(1, statuses.total())
-    lines = [f"  {status.name:<40}{statuses[status]:>10,}{statuses[status] / total:>9.1%}"
+    lines = [f"  {status.name:<50}{statuses[status]:>10,}{statuses[status] / total:>9.1%}"
              for status in Status]
-    return "\n".join(["status", *lines, "seen", *(f"  {name:<40}{seen[name]:>10,}"
-                                                 for name in sorted(seen))])
+    columns = [f"{event:>17}" for event in EVENTS]
+    rows = ["  " + f"{phase:<20}" + "".join(
+        f"{strikes[event, phase]:>17,}" if (event, phase) in POSSIBLE else f"{'-':>17}"
+        for event in EVENTS) for phase in PHASES]
+    return "\n".join([
+        "status", *lines, "struck while what it affects was", " " * 22 + "".join(columns), *rows,
+        "seen", *(f"  {name:<50}{seen[name]:>10,}" for name in sorted(seen))])
 
 
 class Progress:
@@ -229,12 +282,12 @@ def _one(config: str, seed: int, messages: int) -> int:
     """Run a single campaign, and say where its files are."""
     name = f"regress-{config}-{seed}-{messages}"
     result = run_campaign(simulator(config), config, seed, messages, keep_as=name)
-    print(table(result.statuses, result.seen))
+    print(table(result.statuses, result.seen, result.strikes))
     print(f"files: {build.BUILD / 'runs' / name}")
     if result.failure:
         print(f"seed {seed}: MISMATCH\n{result.failure}")
         return 1
-    print(f"seed {seed}: {result.statuses.total():,} messages, 0 mismatches")
+    print(f"seed {seed}: {result.ended:,} messages, 0 mismatches")
     return 0
 
 
@@ -243,9 +296,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sim.regress",
         description="Compare random messages through the simulated adapter with the model.")
-    parser.add_argument("--config", choices=list(CONFIGS), default="default")
-    parser.add_argument("--messages", type=int, default=20_000, metavar="N",
-                        help="how many messages are to end (20000)")
+    parser.add_argument("--config", choices=[ALL, *CONFIGS], default=ALL,
+                        help=f"{ALL}: {' and '.join(SHARES)}, one after the other ({ALL})")
+    parser.add_argument("--messages", type=int, default=100_000, metavar="N",
+                        help="how many messages are to end (100000)")
     parser.add_argument("--campaign-messages", type=int, default=CAMPAIGN_MESSAGES, metavar="N",
                         help=f"messages of one campaign ({CAMPAIGN_MESSAGES})")
     parser.add_argument("--first-seed", type=int, default=1, metavar="N", help="1 by default")
@@ -259,28 +313,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--{name.replace('_', '-')} must be positive, "
                          f"not {getattr(given, name)}")
     if given.seed is not None:
-        return _one(given.config, given.seed, given.campaign_messages)
+        config = next(iter(SHARES)) if given.config == ALL else given.config
+        return _one(config, given.seed, given.campaign_messages)
 
     start = time.monotonic()
     statuses: Counter[Status] = Counter()
     seen: Counter[str] = Counter()
+    strikes: Counter[tuple[str, str]] = Counter()
     failed: list[Result] = []
     progress = Progress(given.messages)
-    for result in run_campaigns(given.config, messages=given.messages, jobs=given.jobs,
-                                first_seed=given.first_seed,
-                                campaign_messages=given.campaign_messages):
-        statuses += result.statuses
-        seen += result.seen
-        if result.failure:
-            failed.append(result)
-            print(f"\nseed {result.seed}: MISMATCH\n{result.failure}\n"
-                  f"alone: {result.command}", flush=True)
-        progress.show(statuses.total(), len(failed))
-    print(table(statuses, seen))
-    absent = missing(statuses, seen) if given.messages >= FULL_RUN_MESSAGES else []
+    ended: Counter[str] = Counter()
+    for config, messages in shares(given.config, given.messages).items():
+        for result in run_campaigns(config, messages=messages, jobs=given.jobs,
+                                    first_seed=given.first_seed,
+                                    campaign_messages=given.campaign_messages):
+            statuses += result.statuses
+            seen += result.seen
+            strikes += result.strikes
+            if result.failure:
+                failed.append(result)
+                print(f"\n{config}, seed {result.seed}: MISMATCH\n{result.failure}\n"
+                      f"alone: {result.command}", flush=True)
+            else:
+                ended[config] += result.ended
+            progress.show(ended.total(), len(failed))
+    print(table(statuses, seen, strikes))
+    absent = []
+    if given.messages >= FULL_RUN_MESSAGES:
+        absent = missing(statuses, seen,
+                         strikes if given.messages >= STRIKES_RUN_MESSAGES else None)
     if absent:
         print(f"never reached: {', '.join(absent)}")
-    print(f"{given.config}: {statuses.total():,} messages agree with the model, "
+    told = ", ".join(f"{config}: {count:,}" for config, count in ended.items())
+    print(f"{ended.total():,} messages agree with the model ({told}), "
           f"{len(failed)} campaigns do not ({time.monotonic() - start:.0f} s)")
     return 1 if failed or absent else 0
 

@@ -27,21 +27,47 @@ A file has these tables; keys without a default must be there::
     length = 0x1000             # a multiple of 64 bytes
     rights = ["send", "receive"]
     senders = [0]               # who may send to it; default none
+    ring = false                # default false: messages are appended
 
     [[traffic]]
     partition = 0
+    op = "send"                 # "send" (default) or "mvcl": a copy inside the partition
     src = 0                     # network IDs
     src_offset = 0              # default 0
     dst = 1
+    dst_offset = 0              # of MVCL; default 0
     count = 64                  # bytes of a message
     messages = 100              # default 1
     pattern = "walk"            # "same" (default), "walk" or "random"
     flags = ["wait", "notify"]  # of wait, fence, event, notify; default none
+    window = 8                  # messages under way; default 8
 
     [route]                     # the way of a file from partition to partition
     path = [0, 1, 2, 0]         # partitions
     entries = [0, 1, 2, 3]      # where the file lies in each of them
     message_bytes = 4096
+
+    [service]                   # a partition answers requests of others; all lists by client
+    server = 0
+    clients = [1, 2]
+    requests_from = [1, 2]      # an entry of each client
+    requests_to = [3, 4]        # rings of the server; clients may share one
+    replies_from = 5            # an entry of the server
+    replies_to = [6, 7]         # a ring of each client
+    requests = [100, 100]
+    request_bytes = [256, 64]   # each request has 1 to so many
+    window = [8, 8]             # requests of a client under way
+    work = "reverse"            # "reverse" (default) or "sha256": what the answer is
+    service_cycles = 100        # what the server takes for each; default 100
+    seed = 1                    # default 1
+
+    [manager]                   # the workload manager
+    interval_cycles = 20000     # from a snapshot of the counters to the next
+    clock_mhz = 100             # to tell bytes per second; default 100
+    velocity_goal = 50          # in per cent; default 0: it only looks
+
+A scenario has a route, a service or traffic alone. Traffic beside a service goes on until the
+service is through, in partitions that have no part in it.
 
 Entries of different owners must not overlap: it would take their isolation away. Two entries of
 one owner may.
@@ -63,11 +89,13 @@ from random import Random
 from typing import Any
 
 from mvxl.config import CONFIGS, ENTRY_UNIT_BYTES, AdapterConfig
+from mvxl.messages import Op
 
-from .model import Row, Send
+from .model import Command, Row
+from .work import WORKS
 
-__all__ = ["Entry", "Memory", "Partition", "Route", "Scenario", "ScenarioError", "Traffic",
-           "load", "parse"]
+__all__ = ["Entry", "Manager", "Memory", "Partition", "Route", "Scenario", "ScenarioError",
+           "Service", "Traffic", "load", "parse"]
 
 PAGE_BYTES = 4096
 MEMORY_BYTES_MAX = 256 << 20
@@ -80,6 +108,12 @@ WEIGHT_MAX = 15
 RIGHTS = ("send", "receive")
 FLAGS = ("wait", "fence", "event", "notify")
 PATTERNS = ("same", "walk", "random")
+OPERATIONS = {"send": Op.SEND, "mvcl": Op.MVCL}
+
+#: Requests of a client under way have different tags.
+WINDOW_MAX = 256
+INTERVAL_CYCLES_MIN = 2000
+SERVICE_CYCLES_MAX = 100_000
 
 
 class ScenarioError(ValueError):
@@ -122,12 +156,13 @@ class Entry:
     length: int
     rights: tuple[str, ...]
     senders: tuple[int, ...] = ()
+    ring: bool = False
 
     @property
     def row(self) -> Row:
         return Row(owner=self.owner, base=self.base, length=self.length,
                    may_send="send" in self.rights, may_receive="receive" in self.rights,
-                   senders=sum(1 << sender for sender in self.senders))
+                   senders=sum(1 << sender for sender in self.senders), ring=self.ring)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,13 +174,16 @@ class Traffic:
     """
 
     partition: int
+    op: str = "send"
     src: int
     src_offset: int = 0
     dst: int
+    dst_offset: int = 0
     count: int
     messages: int = 1
     pattern: str = "same"
     flags: tuple[str, ...] = ()
+    window: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +196,56 @@ class Route:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Service:
+    """Partition `server` answers requests of the `clients`. Tuples have an item for each client.
+
+    A client writes a request into `requests_from` and sends it to `requests_to`, a ring of the
+    server; the server writes the answer into `replies_from` and sends it to `replies_to`, a ring
+    of the client. `work` names what the server does with a request.
+    """
+
+    server: int
+    clients: tuple[int, ...]
+    requests_from: tuple[int, ...]
+    requests_to: tuple[int, ...]
+    replies_from: int
+    replies_to: tuple[int, ...]
+    requests: tuple[int, ...]
+    request_bytes: tuple[int, ...]
+    window: tuple[int, ...]
+    work: str = "reverse"
+    service_cycles: int = 100
+    seed: int = 1
+
+    def request_counts(self, client: int) -> list[int]:
+        """Bytes of each request of the client with this index in `clients`."""
+        random = Random(f"{self.seed} {client} counts")
+        return [random.randint(1, self.request_bytes[client])
+                for _ in range(self.requests[client])]
+
+    @property
+    def reply_bytes_max(self) -> int:
+        """Bytes of the longest reply."""
+        return max(WORKS[self.work].reply_bytes(count) for count in self.request_bytes)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all requests and replies."""
+        return sum(count + WORKS[self.work].reply_bytes(count)
+                   for client in range(len(self.clients))
+                   for count in self.request_counts(client))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manager:
+    """What the workload manager looks at, and when it acts. `velocity_goal` in per cent."""
+
+    interval_cycles: int
+    clock_mhz: int = 100
+    velocity_goal: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """A scenario that is right in itself."""
 
@@ -167,6 +255,8 @@ class Scenario:
     entries: tuple[Entry, ...]
     traffic: tuple[Traffic, ...] = ()
     route: Route | None = None
+    service: Service | None = None
+    manager: Manager | None = None
 
     @property
     def config(self) -> AdapterConfig:
@@ -203,7 +293,7 @@ class Scenario:
             entries=tuple(replace(one, length=min(one.length, length)) if one.id in between
                           else one for one in self.entries))
 
-    def sends(self, traffic: Traffic, seed: int = 0) -> Iterator[Send]:
+    def sends(self, traffic: Traffic, seed: int = 0) -> Iterator[Command]:
         """The commands of a traffic table, tagged 0, 1, ... modulo 256."""
         random = Random(f"{seed} {traffic}")
         length = next((one.length for one in self.entries if one.id == traffic.src), 0)
@@ -217,8 +307,10 @@ class Scenario:
                 offset += count
                 if offset + count > length:
                     offset = traffic.src_offset
-            yield Send(src_id=traffic.src, src_offset=offset, dst_id=traffic.dst, count=count,
-                       tag=number % 256, **{flag: True for flag in traffic.flags})
+            yield Command(op=OPERATIONS[traffic.op].value, src_id=traffic.src, src_offset=offset,
+                          dst_id=traffic.dst, dst_offset=traffic.dst_offset, count=count,
+                          tag=number % 256,
+                          **{flag: True for flag in traffic.flags})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +326,8 @@ _TABLES: dict[str, tuple[type, bool, bool]] = {
     "entry": (Entry, True, True),
     "traffic": (Traffic, True, False),
     "route": (Route, False, False),
+    "service": (Service, False, False),
+    "manager": (Manager, False, False),
 }
 
 #: Kinds of values by their annotation: what to call them, and a test.
@@ -418,7 +512,8 @@ def parse(text: str, name: str = "scenario.toml") -> Scenario:
     scenario = Scenario(
         config_name=tables["adapter"].config, memory=tables["memory"],
         partitions=tuple(_named(one) for one in tables["partition"]),
-        entries=tuple(tables["entry"]), traffic=tuple(tables["traffic"]), route=tables["route"])
+        entries=tuple(tables["entry"]), traffic=tuple(tables["traffic"]), route=tables["route"],
+        service=tables["service"], manager=tables["manager"])
     _Rules(check, scenario).check_all()
     return scenario
 
@@ -461,6 +556,10 @@ class _Rules:
             self._traffic(f"traffic[{index}]", traffic)
         if self.scenario.route is not None:
             self._route(self.scenario.route)
+        if self.scenario.service is not None:
+            self._service(self.scenario.service)
+        if self.scenario.manager is not None:
+            self._manager(self.scenario.manager)
         self.check.raise_problems()
 
     def _memory(self) -> None:
@@ -521,6 +620,8 @@ class _Rules:
             if one.senders and "receive" not in one.rights:
                 check.problem(f"{place}.senders", 'must be empty without the right "receive"',
                               one.senders)
+            if one.ring and "receive" not in one.rights:
+                check.problem(f"{place}.ring", 'must be false without the right "receive"', True)
 
     def _overlaps(self) -> None:
         entries = self.scenario.entries
@@ -535,6 +636,9 @@ class _Rules:
     def _traffic(self, place: str, one: Traffic) -> None:
         check = self.check
         check.between(f"{place}.messages", one.messages, 1, WORD_MAX)
+        check.between(f"{place}.window", one.window, 1, WINDOW_MAX)
+        check.between(f"{place}.dst_offset", one.dst_offset, 0, WORD_MAX)
+        check.listed(f"{place}.op", (one.op,), tuple(OPERATIONS))
         check.listed(f"{place}.pattern", (one.pattern,), PATTERNS)
         check.listed(f"{place}.flags", one.flags, FLAGS)
         check.between(f"{place}.src", one.src, 0, ID_MAX)
@@ -551,7 +655,23 @@ class _Rules:
         if source is not None and one.src_offset + one.count > source.length:
             check.problem(f"{place}.count", f"src_offset + count must be at most the source's "
                           f"length, {source.length}", one.src_offset + one.count)
-        self._destination(f"{place}.dst", one.dst, one.partition)
+        if one.op == "mvcl":
+            self._own_destination(place, one)
+        else:
+            self._destination(f"{place}.dst", one.dst, one.partition)
+
+    def _own_destination(self, place: str, one: Traffic) -> None:
+        """Check that an MVCL may write where it is to."""
+        if not self.check.known(f"{place}.dst", one.dst, self.entries, "an entry"):
+            return
+        entry = self.entries[one.dst]
+        if entry.owner != one.partition or "receive" not in entry.rights:
+            self.check.problem(f"{place}.dst", f'must be an entry of partition {one.partition} '
+                               f'with the right "receive"', one.dst)
+        elif one.dst_offset + one.count > entry.length:
+            self.check.problem(f"{place}.count", f"dst_offset + count must be at most the "
+                               f"destination's length, {entry.length}",
+                               one.dst_offset + one.count)
 
     def _route(self, route: Route) -> None:
         check = self.check
@@ -586,9 +706,126 @@ class _Rules:
                     check.problem("route.message_bytes", f"must divide the length of entry "
                                   f"{network_id}, {entry.length}, which is rewound when full",
                                   route.message_bytes)
+            if entry is not None and entry.ring:
+                check.problem("route.entries", "must not be a ring: what lies on the way is "
+                              "rewound", network_id)
             if entry is not None and entry.owner != owner:
                 check.problem("route.entries", f"must name entries of the path's partitions: "
                               f"entry {network_id} is of partition {entry.owner}", owner)
+
+    def _service(self, service: Service) -> None:
+        check = self.check
+        if self.scenario.route is not None:
+            check.problem("service", "must not be in a scenario with a [route]")
+        if not service.clients:
+            check.problem("service.clients", "must have at least 1 partition", service.clients)
+        for name in ("requests_from", "requests_to", "replies_to", "requests", "request_bytes",
+                     "window"):
+            values = getattr(service, name)
+            if len(values) != len(service.clients):
+                check.problem(f"service.{name}", f"must have an item for each of the "
+                              f"{len(service.clients)} clients", values)
+        check.listed("service.work", (service.work,), tuple(WORKS))
+        check.between("service.service_cycles", service.service_cycles, 0, SERVICE_CYCLES_MAX)
+        for name, low, high in (("requests", 1, WORD_MAX), ("request_bytes", 1, WORD_MAX),
+                                ("window", 1, WINDOW_MAX)):
+            for value in getattr(service, name):
+                check.between(f"service.{name}", value, low, high)
+        self._parties(service)
+        check.raise_problems()
+        self._request_entries(service)
+        self._reply_entries(service)
+        self._traffic_beside(service)
+
+    def _parties(self, service: Service) -> None:
+        """Check who takes part in a service."""
+        check = self.check
+        parties = (service.server, *service.clients)
+        for name, numbers in (("server", parties[:1]), ("clients", parties[1:])):
+            for number in numbers:
+                if (check.known(f"service.{name}", number, self.partitions, "a partition")
+                        and not self.partitions[number].enabled):
+                    check.problem(f"service.{name}", "must be enabled", number)
+        if len(set(parties)) != len(parties):
+            check.problem("service.clients", "must be different partitions other than the server",
+                          service.clients)
+
+    def _request_entries(self, service: Service) -> None:
+        check = self.check
+        if len(set(service.requests_from)) != len(service.requests_from):
+            check.problem("service.requests_from", "must not name anything twice",
+                          service.requests_from)
+        for client, partition in enumerate(service.clients):
+            count = service.request_bytes[client]
+            limit = self.partitions[partition].max_count
+            if count > limit:
+                check.problem("service.request_bytes", f"must be at most max_count of partition "
+                              f"{partition}, {limit}", count)
+            source = self._private("service.requests_from", service.requests_from[client],
+                                   partition)
+            if source is not None and service.window[client] * count > source.length:
+                check.problem("service.window", f"window * request_bytes must be at most the "
+                              f"length of entry {source.id}, {source.length}",
+                              service.window[client] * count)
+            self._ring("requests_to", service.requests_to[client], partition, service.server,
+                       count, "request_bytes")
+
+    def _reply_entries(self, service: Service) -> None:
+        check = self.check
+        if len(set(service.replies_to)) != len(service.replies_to):
+            check.problem("service.replies_to", "must not name anything twice",
+                          service.replies_to)
+        limit = self.partitions[service.server].max_count
+        if service.reply_bytes_max > limit:
+            check.problem("service.work", f"must have replies of at most max_count of partition "
+                          f"{service.server}, {limit}", service.reply_bytes_max)
+        source = self._private("service.replies_from", service.replies_from, service.server)
+        if source is not None and service.reply_bytes_max > source.length:
+            check.problem("service.replies_from", f"must be as long as the longest reply, "
+                          f"{service.reply_bytes_max}", source.length)
+        for client, partition in enumerate(service.clients):
+            self._ring("replies_to", service.replies_to[client], service.server, partition,
+                       WORKS[service.work].reply_bytes(service.request_bytes[client]), "work")
+
+    def _private(self, place: str, network_id: int, partition: int) -> Entry | None:
+        """The entry, if the partition may send from it and nobody may send to it."""
+        entry = self._source(place, network_id, partition)
+        if entry is not None and entry.senders:
+            self.check.problem(place, "must be an entry without senders, which would write over "
+                               "what the partition writes", network_id)
+            return None
+        return entry
+
+    def _ring(self, name: str, network_id: int, sender: int, owner: int, count: int,
+              counted: str) -> None:
+        """Check that messages of up to `count` bytes can go to a ring of `owner`."""
+        place = f"service.{name}"
+        if not self._destination(place, network_id, sender):
+            return
+        entry = self.entries[network_id]
+        if entry.owner != owner or not entry.ring:
+            self.check.problem(place, f"must be a ring of partition {owner}", network_id)
+        elif count > entry.length:
+            self.check.problem(f"service.{counted}", f"must have messages of at most the length "
+                               f"of entry {network_id}, {entry.length}", count)
+
+    def _traffic_beside(self, service: Service) -> None:
+        parties = {service.server, *service.clients}
+        for index, one in enumerate(self.scenario.traffic):
+            if one.partition in parties:
+                self.check.problem(f"traffic[{index}].partition",
+                                   "must have no part in the service", one.partition)
+            owner = self.entries[one.dst].owner if one.dst in self.entries else None
+            if owner in parties:
+                self.check.problem(f"traffic[{index}].dst", "must be an entry of a partition that "
+                                   "has no part in the service", one.dst)
+
+    def _manager(self, manager: Manager) -> None:
+        check = self.check
+        check.between("manager.interval_cycles", manager.interval_cycles, INTERVAL_CYCLES_MIN,
+                      WORD_MAX)
+        check.between("manager.clock_mhz", manager.clock_mhz, 1, 10_000)
+        check.between("manager.velocity_goal", manager.velocity_goal, 0, 100)
 
     def _source(self, place: str, network_id: int, partition: int) -> Entry | None:
         """The entry, if the partition may send from it."""
@@ -601,14 +838,16 @@ class _Rules:
             return None
         return entry
 
-    def _destination(self, place: str, network_id: int, partition: int) -> None:
-        """Check that the partition may send to the entry."""
+    def _destination(self, place: str, network_id: int, partition: int) -> bool:
+        """Check that the partition may send to the entry; whether it may."""
         if not self.check.known(place, network_id, self.entries, "an entry"):
-            return
+            return False
         entry = self.entries[network_id]
         if "receive" not in entry.rights or partition not in entry.senders:
             self.check.problem(place, f'must be an entry with the right "receive" that lists '
                                f'partition {partition} in senders', network_id)
+            return False
+        return True
 
 
 def _print(scenario: Scenario) -> None:
@@ -622,7 +861,9 @@ def _print(scenario: Scenario) -> None:
                   f"{memory.bytes:,} bytes, latency {memory.latency_cycles} cycles, "
                   f"stalls {memory.stall_percent} %")
     for title, items in (("partitions", scenario.partitions), ("entries", scenario.entries),
-                         ("traffic", scenario.traffic)):
+                         ("traffic", scenario.traffic), ("service", [scenario.service]),
+                         ("manager", [scenario.manager])):
+        items = [item for item in items if item is not None]
         if not items:
             continue
         names = [one.name for one in fields(items[0])]

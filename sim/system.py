@@ -2,17 +2,17 @@
 """What is simulated: an adapter with a memory, protocol checkers on both ports, and a trace.
 
 The trace tells the order in which things reached the lock: requests that were decided, commands
-that ended, changes of the table; and the cycles of register writes. Its clock is the memory log's.
+that ended, changes of the table, of heads and of grants; and the cycles of register writes, resets
+and leases that passed. Its clock is the memory log's.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
@@ -21,14 +21,16 @@ from amaranth.lib.wiring import In, Out
 from formal.axi4_checker import AXI4Checker
 from formal.axil_checker import AXI4LiteChecker
 from mvxl.adapter import Adapter
-from mvxl.axi import AXI4LiteSignature
+from mvxl.axi import AXI4LiteSignature, AXI4Signature
 from mvxl.config import AdapterConfig
-from mvxl.messages import ChangeKind, Status
+from mvxl.messages import Kind, OrderKind, Status
 from mvxl.registers import register_map
 
 from .memory import MEMORY_SOURCE, AXI4Memory
 
 __all__ = ["SOURCES", "Record", "RecordKind", "System", "port_checkers", "read_trace"]
+
+WORD_BITS = 32      # of a record's fields
 
 #: Verilog that a simulator of `System` needs among its `sources`.
 SOURCES = (MEMORY_SOURCE, Path(__file__).with_name("adapter_trace.sv"))
@@ -59,6 +61,9 @@ class System(wiring.Component):
     Members
     -------
     s_axil : In(AXI4LiteSignature)
+    cpu : In(AXI4Signature)
+        A processor's way to the memory, beside the adapter's.
+    partition_reset : In(config.partitions)
     irq : Out(config.partitions)
     irq_manager : Out(1)
     memory_port_broken, register_port_broken : Out
@@ -78,6 +83,10 @@ class System(wiring.Component):
         self.register_port_rules = self.register_checker.rules
         super().__init__({
             "s_axil": In(lite),
+            "cpu": In(AXI4Signature(
+                address_bits=config.address_bits, data_bits=config.data_bits,
+                user_bits=config.user_bits)),
+            "partition_reset": In(config.partitions),
             "irq": Out(config.partitions),
             "irq_manager": Out(1),
             "memory_port_broken": Out(len(self.memory_port_rules)),
@@ -93,7 +102,9 @@ class System(wiring.Component):
         m.submodules.register_checker = self.register_checker
         wiring.connect(m, wiring.flipped(self.s_axil), adapter.s_axil)
         wiring.connect(m, adapter.m_axi, self.memory.bus)
+        wiring.connect(m, wiring.flipped(self.cpu), self.memory.cpu_bus)
         m.d.comb += [
+            adapter.partition_reset.eq(self.partition_reset),
             self.memory_checker.watch(adapter.m_axi),
             self.register_checker.watch(adapter.s_axil),
             self.memory_port_broken.eq(self.memory_checker.failed),
@@ -105,14 +116,29 @@ class System(wiring.Component):
         return m
 
     def _trace(self) -> Instance:
-        control, front, completion = (
-            self.adapter.control, self.adapter.front, self.adapter.completion)
+        adapter = self.adapter
+        control, front, completion = adapter.control, adapter.front, adapter.completion
         write, manager = control.bank.partition_write, control.bank.manager_write
+        denied_write, denied_read = control.bank.write_violation, control.bank.read_violation
         verdict = front.verdicts.payload
         report, outcome = completion.completed, completion.completions.payload
-        change = control.changes.payload
+        order = control.orders.payload
+        for page in (write, manager):
+            strobes = len(page.strobe.as_value())
+            if strobes > WORD_BITS:
+                raise ValueError(f"strobes of a page must fit into {WORD_BITS} bits of the trace, "
+                                 f"not {strobes}")
         return Instance(
             "adapter_trace", i_clk=ClockSignal(), i_rst=ResetSignal(),
+            i_reset_pins=self.partition_reset,
+            i_resetting=control.resetting,
+            i_down=adapter.engine.down,
+            i_denied_write_en=denied_write.en,
+            i_denied_write_partition=denied_write.partition,
+            i_denied_write_address=denied_write.address,
+            i_denied_read_en=denied_read.en,
+            i_denied_read_partition=denied_read.partition,
+            i_denied_read_address=denied_read.address,
             i_write_en=write.strobe.as_value().any(),
             i_write_partition=write.partition,
             i_write_strobe=write.strobe.as_value(),
@@ -121,35 +147,47 @@ class System(wiring.Component):
             i_manager_index=manager.index,
             i_manager_strobe=manager.strobe.as_value(),
             i_manager_data=manager.data,
+            i_complete_en=report.en,
+            i_complete_partition=report.partition,
+            i_complete_outcome=Cat(outcome.status, outcome.tag, report.kind, report.dropped),
+            i_retire_en=completion.retired.en,
+            i_retire_partition=completion.retired.partition,
+            i_retire_kind=completion.retired.kind,
+            i_expired_en=adapter.grants.lapsed.en,
+            i_expired_partition=adapter.grants.lapsed.partition,
             i_attempt_en=front.verdicts.valid,
             i_attempt_partition=verdict.partition,
             i_attempt_verdict=Cat(verdict.status, verdict.accepted, verdict.waits,
-                                  verdict.blocked),
-            i_complete_en=report.en,
-            i_complete_partition=report.partition,
-            i_complete_outcome=Cat(outcome.status, outcome.tag),
-            i_change_en=control.changes.valid & control.changes.ready,
-            i_change_partition=change.partition,
-            i_change_done=Cat(change.kind, front.changed),
-            i_change_id=change.id)
+                                  verdict.blocked, verdict.dropped),
+            i_order_en=control.orders.valid & control.orders.ready,
+            i_order_partition=order.partition,
+            i_order_outcome=Cat(order.kind, front.order_status, order.id),
+            i_order_count=order.count)
 
 
 class RecordKind(IntEnum):
-    """What a record of the trace tells."""
+    """What a record of the trace tells. The numbers are those of sim/adapter_trace.sv."""
 
     WRITE = 0
     MANAGER_WRITE = 1
-    COMPLETE = 2
-    ATTEMPT = 3
-    CHANGE = 4
+    COMPLETE = 2        #: The oldest of what was accepted has ended.
+    ATTEMPT = 3         #: The head of a queue was decided.
+    ORDER = 4           #: The table, a cursor, a head or a grant was changed, or was not.
+    RETIRE = 5          #: The oldest of what was accepted is through with its lock.
+    RESET_PINS = 6      #: partition_reset changed to `data`.
+    RESETTING = 7       #: The partitions in reset changed to `data`.
+    DOWN = 8            #: The memory port went down (`data` 1) or was taken up again (0).
+    EXPIRED = 9         #: The lease of `partition`'s grant was found to have passed.
+    DENIED = 10         #: A privileged register of `partition` was accessed without privilege.
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """A line of the trace; what does not belong to its kind is 0, "" or None.
 
-    `partition` is the array index for MANAGER_WRITE. `done`: a change was carried out (a rewind
-    may be refused). `register` and `data` are those of writes.
+    `partition` is the array index for MANAGER_WRITE. `register` and `data` are those of writes;
+    `data` is the levels for RESET_PINS, RESETTING and DOWN, the count for ORDER, and the register's
+    offset in its page for DENIED, where `write` tells the direction. `status` of an order is OK if
+    it was carried out.
     """
 
     kind: RecordKind
@@ -161,27 +199,44 @@ class Record:
     accepted: bool = False
     waits: bool = False
     blocked: bool = False
+    dropped: bool = False
     tag: int = 0
-    change: ChangeKind | None = None
+    ended: Kind | None = None       # of COMPLETE and RETIRE
+    order: OrderKind | None = None
     id: int = 0
-    done: bool = False
+    write: bool = False
+
+
+_STATUSES = {status.value: status for status in Status}
+_KINDS = {kind.value: kind for kind in Kind}
+_ORDERS = {kind.value: kind for kind in OrderKind}
 
 
 def read_trace(path: Path, config: AdapterConfig) -> Iterator[Record]:
     """The records of a trace, in order."""
     pages = register_map(config)
-    names = {kind: list(page.strobes.members) for kind, page in (
-        (RecordKind.WRITE, pages.partition), (RecordKind.MANAGER_WRITE, pages.manager))}
+    written = list(pages.partition.strobes.members)
+    managed = list(pages.manager.strobes.members)
     for cycle, number, partition, info, word in struct.iter_unpack("<5I", path.read_bytes()):
-        kind = RecordKind(number)
-        details: dict[str, Any] = {}
-        if kind in names:
-            details = {"register": names[kind][info.bit_length() - 1], "data": word}
-        elif kind is RecordKind.COMPLETE:
-            details = {"status": Status(info & 31), "tag": info >> 5}
-        elif kind is RecordKind.ATTEMPT:
-            details = {"status": Status(info & 31), "accepted": bool(info >> 5 & 1),
-                       "waits": bool(info >> 6 & 1), "blocked": bool(info >> 7 & 1)}
-        else:
-            details = {"change": ChangeKind(info & 3), "done": bool(info >> 2 & 1), "id": word}
-        yield Record(kind=kind, cycle=cycle, partition=partition, **details)
+        match kind := RecordKind(number):
+            case RecordKind.WRITE:
+                yield Record(kind, cycle, partition, written[info.bit_length() - 1], word)
+            case RecordKind.MANAGER_WRITE:
+                yield Record(kind, cycle, partition, managed[info.bit_length() - 1], word)
+            case RecordKind.COMPLETE:
+                yield Record(kind, cycle, partition, status=_STATUSES[info & 31],
+                             tag=info >> 5 & 255, ended=_KINDS[info >> 13 & 7],
+                             dropped=bool(info >> 16 & 1))
+            case RecordKind.ATTEMPT:
+                yield Record(kind, cycle, partition, status=_STATUSES[info & 31],
+                             accepted=bool(info >> 5 & 1), waits=bool(info >> 6 & 1),
+                             blocked=bool(info >> 7 & 1), dropped=bool(info >> 8 & 1))
+            case RecordKind.ORDER:
+                yield Record(kind, cycle, partition, order=_ORDERS[info & 7], data=word,
+                             status=_STATUSES[info >> 3 & 31], id=info >> 8)
+            case RecordKind.RETIRE:
+                yield Record(kind, cycle, partition, ended=_KINDS[info])
+            case RecordKind.DENIED:
+                yield Record(kind, cycle, partition, data=word, write=bool(info))
+            case _:
+                yield Record(kind, cycle, partition, data=word)

@@ -26,10 +26,11 @@ from cocotbext.axi.constants import AxiProt, AxiResp
 
 from mvxl.config import AdapterConfig
 from mvxl.driver import Event, ManagerDriver, PartitionDriver, TableEntry
-from mvxl.messages import EventKind, Op, Status
+from mvxl.messages import EventKind, GrantKind, Op, Status
 from mvxl.registers import register_map
 from sim.build import parameters
 from sim.memory import Access, Kind, MemoryControl, read_log
+from sim.processor import Processor
 from sim.system import Record, read_trace
 from sim.transport import AxiLiteTransport, partition_transport, register_port
 
@@ -89,8 +90,11 @@ class Bench:
     content : bytearray
         What the memory should hold.
     partitions : list[PartitionDriver]
+        Each with its page alone; its accesses to privileged registers are privileged.
     manager : ManagerDriver
     memory : MemoryControl
+    processor : Processor
+        Of all partitions; there from its first use on.
     """
 
     def __init__(self, dut: Any) -> None:
@@ -103,7 +107,11 @@ class Bench:
         self.privileged = AxiLiteTransport(self.master, privileged=True)
         self.ports = [partition_transport(dut, self.master, CONFIG, p) for p in PARTITIONS]
         self.manager = ManagerDriver(self.privileged, CONFIG)
-        self.partitions = [PartitionDriver(self.ports[p], CONFIG, p) for p in PARTITIONS]
+        self.kernels = [
+            AxiLiteTransport(self.master, privileged=True, pages=range(
+                p * CONFIG.page_bytes, (p + 1) * CONFIG.page_bytes)) for p in PARTITIONS]
+        self.partitions = [PartitionDriver(self.ports[p], CONFIG, p, self.kernels[p])
+                           for p in PARTITIONS]
         self.entries: dict[int, TableEntry] = {}
         self.content = bytearray()
         self.random = random.Random(1)
@@ -111,12 +119,16 @@ class Bench:
         self._writes: Counter[tuple[int, int]] = Counter()
         self._log_bytes = 0
         self._tag = 0
+        self._processor: Processor | None = None
 
     @classmethod
     async def start(cls, dut: Any, *, entries: dict[int, TableEntry] | None = None,
                     latency_cycles: int = 10, max_count: int = 0x8000,
-                    wait_limit_cycles: int = 0) -> Bench:
-        """Reset, fill the memory, enable every partition, commit `entries` (the default table)."""
+                    wait_limit_cycles: int = 0, grants: bool = False) -> Bench:
+        """Reset, fill the memory, enable every partition, commit `entries` (the default table).
+
+        `grants`: every partition may get grants, of both kinds.
+        """
         bench = cls(dut)
         await bench.reset()
         bench.memory = MemoryControl(dut.memory, data_bits=CONFIG.data_bits)
@@ -125,24 +137,28 @@ class Bench:
         bench.memory.set_errors()
         bench.content = bytearray(bench.random.randbytes(MEMORY_BYTES))
         await bench.memory.load(0, bytes(bench.content))
-        await bench.set_up(entries, max_count=max_count, wait_limit_cycles=wait_limit_cycles)
+        await bench.set_up(entries, max_count=max_count, wait_limit_cycles=wait_limit_cycles,
+                           grants=grants)
         await bench.accesses()
         return bench
 
     async def reset(self) -> None:
         Clock(self.dut.clk, 10, "ns").start()
         self.dut.rst.value = 1
+        self.dut.partition_reset.value = 0
         await ClockCycles(self.dut.clk, 5)
         self.dut.rst.value = 0
         await ClockCycles(self.dut.clk, 2)
 
     async def set_up(self, entries: dict[int, TableEntry] | None = None, *,
-                     max_count: int = 0x8000, wait_limit_cycles: int = 0) -> None:
+                     max_count: int = 0x8000, wait_limit_cycles: int = 0,
+                     grants: bool = False) -> None:
         """What the manager does before the partitions run."""
         await self.manager.wait_ready()
         for p in PARTITIONS:
             await self.manager.enable_partition(
-                p, max_count=max_count, wait_limit=wait_limit_cycles)
+                p, max_count=max_count, wait_limit=wait_limit_cycles, grant_engine=grants,
+                grant_cpu=grants)
         for network_id, entry in (default_entries() if entries is None else entries).items():
             await self.commit(network_id, entry)
 
@@ -152,6 +168,13 @@ class Bench:
         await self.manager.commit_entry(network_id, entry)
         self.entries[network_id] = entry
 
+    @property
+    def processor(self) -> Processor:
+        """Loads and stores beside the adapter, with AxUSER of the partition whose they are."""
+        if self._processor is None:
+            self._processor = Processor(self.dut, self.memory)
+        return self._processor
+
     # Registers by name.
 
     def _address(self, page: int, register: str, index: int) -> int:
@@ -159,27 +182,34 @@ class Bench:
             return self.map.manager_address(register, index)
         return self.map.partition_address(page, register)
 
-    def _port(self, page: int) -> AxiLiteTransport:
-        return self.privileged if page == PAGE_OF_MANAGER else self.ports[page]
+    def _port(self, page: int, privileged: bool) -> AxiLiteTransport:
+        if page == PAGE_OF_MANAGER:
+            return self.privileged
+        return self.kernels[page] if privileged else self.ports[page]
 
     async def read(self, page: int, register: str, index: int = 0) -> dict[str, int]:
-        """The fields of a register of partition `page`, or of the manager."""
+        """The fields of a register of partition `page`, or of the manager.
+
+        With privilege if the register asks for it.
+        """
         layout = (self.map.manager if page == PAGE_OF_MANAGER else self.map.partition)[register]
-        return layout.unpack(await self._port(page).read32(self._address(page, register, index)))
+        port = self._port(page, layout.privileged)
+        return layout.unpack(await port.read32(self._address(page, register, index)))
 
     async def write(self, page: int, register: str, index: int = 0, **fields: int) -> None:
         layout = (self.map.manager if page == PAGE_OF_MANAGER else self.map.partition)[register]
-        await self._port(page).write32(self._address(page, register, index),
-                                       layout.pack(**fields))
+        await self._port(page, layout.privileged).write32(
+            self._address(page, register, index), layout.pack(**fields))
 
     def post(self, page: int, register: str, **fields: int) -> Any:
         """Hand a write of a partition's register to the manager of the bus; an event to wait for.
 
         Writes that are posted one after the other follow each other without a pause.
         """
-        word = self.map.partition[register].pack(**fields)
+        layout = self.map.partition[register]
+        prot = AxiProt.PRIVILEGED if layout.privileged else AxiProt(0)
         return self.master.init_write(self._address(page, register, 0),
-                                      word.to_bytes(4, "little"), prot=AxiProt(0))
+                                      layout.pack(**fields).to_bytes(4, "little"), prot=prot)
 
     async def post_commands(self, page: int, number: int, **fields: int) -> None:
         """`number` COMMAND writes without a pause, with the parameters as they are."""
@@ -192,12 +222,31 @@ class Bench:
 
     def expect(self, partition: int, src_id: int, src_offset: int, dst_id: int, dst_offset: int,
                count: int) -> None:
-        """A message is to be carried out, after those that were told before. All in bytes."""
+        """A message is to be carried out, after those that were told before. All in bytes.
+
+        `dst_offset` is a byte position: in a ring it goes on at the start.
+        """
         source = self.entries[src_id].base + src_offset
-        target = self.entries[dst_id].base + dst_offset
-        self.content[target:target + count] = self.content[source:source + count]
         self.expect_reads(partition, source, count)
-        self._writes.update((partition, target + i) for i in range(count))
+        for target, piece in self.pieces(dst_id, dst_offset, count):
+            self._writes.update((partition, target + i) for i in range(piece))
+        self.expect_content(src_id, src_offset, dst_id, dst_offset, count)
+
+    def pieces(self, dst_id: int, dst_offset: int, count: int) -> list[tuple[int, int]]:
+        """The (address, bytes) of a range of an entry: two, if it wraps to a ring's start."""
+        entry = self.entries[dst_id]
+        first = min(count, entry.length - dst_offset)
+        assert entry.ring or first == count, f"{dst_offset} + {count} is outside of {entry}"
+        pieces = [(entry.base + dst_offset, first), (entry.base, count - first)]
+        return [(address, piece) for address, piece in pieces if piece]
+
+    def expect_content(self, src_id: int, src_offset: int, dst_id: int, dst_offset: int,
+                       count: int) -> None:
+        """These bytes are to be moved, by whomever."""
+        source = self.entries[src_id].base + src_offset
+        data = self.content[source:source + count]
+        for target, piece in self.pieces(dst_id, dst_offset, count):
+            self.content[target:target + piece], data = data[:piece], data[piece:]
 
     def expect_reads(self, partition: int, address: int, count: int) -> None:
         """The beats that hold these bytes are to be read."""
@@ -266,13 +315,25 @@ class Bench:
         return [event async for event in self.partitions[partition].events()]
 
     async def refused(self, partition: int, status: Status, *, src_id: int, dst_id: int,
-                      count: int = 64, src_offset: int = 0, **flags: bool) -> None:
-        """A command ends with `status`, and leaves nothing but its own event."""
+                      count: int = 64, src_offset: int = 0, dst_offset: int | None = None,
+                      kind: GrantKind | None = None, **flags: bool) -> None:
+        """A command ends with `status`, and leaves nothing but its own event.
+
+        An MVCL if `dst_offset` is given, a GRANT if `kind` is, otherwise a SEND.
+        """
         self._tag = (self._tag + 1) % 256
         owner = self.entries[dst_id].owner if dst_id in self.entries else partition
         cursor = await self.partitions[owner].receive_cursor(dst_id)
-        number = await self.partitions[partition].send(
-            src_id, src_offset, dst_id, count, tag=self._tag, **flags)
+        driver = self.partitions[partition]
+        if dst_offset is not None:
+            number = await driver.mvcl(
+                src_id, src_offset, dst_id, dst_offset, count, tag=self._tag, **flags)
+        elif kind is not None:
+            number = await driver.grant(
+                src_id, src_offset, dst_id, count, kind=kind, tag=self._tag, **flags)
+        else:
+            number = await driver.send(
+                src_id, src_offset, dst_id, count, tag=self._tag, **flags)
         await self.completed(partition, number)
         await self.idle_cycles(10)
         event = await self.partitions[partition].pop_event()

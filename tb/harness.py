@@ -33,7 +33,9 @@ FAILED = 3
 MEMORY_BYTES = 1 << 19
 
 #: Test modules that need the project's memory, and those that bring a memory of their own.
-SYSTEM_MODULES = ("tb_adapter", "tb_status", "tb_waiting", "tb_events", "tb_table", "tb_errors")
+SYSTEM_MODULES = ("tb_adapter", "tb_status", "tb_waiting", "tb_events", "tb_table", "tb_errors",
+                  "tb_figures", "tb_grants", "tb_leases", "tb_mvcl", "tb_rings", "tb_hostile",
+                  "tb_contention", "tb_counters")
 OPEN_MODULES = ("tb_ports",)
 
 
@@ -48,6 +50,7 @@ class OpenSystem(wiring.Component):
     -------
     s_axil : In(AXI4LiteSignature)
     m_axi : Out(AXI4Signature)
+    partition_reset : In(config.partitions)
     irq : Out(config.partitions)
     irq_manager : Out(1)
     memory_port_broken, register_port_broken : Out
@@ -65,6 +68,7 @@ class OpenSystem(wiring.Component):
         super().__init__({
             "s_axil": In(lite),
             "m_axi": Out(memory_port),
+            "partition_reset": In(config.partitions),
             "irq": Out(config.partitions),
             "irq_manager": Out(1),
             "memory_port_broken": Out(len(self.memory_port_rules)),
@@ -80,6 +84,7 @@ class OpenSystem(wiring.Component):
         wiring.connect(m, wiring.flipped(self.s_axil), adapter.s_axil)
         wiring.connect(m, adapter.m_axi, wiring.flipped(self.m_axi))
         m.d.comb += [
+            adapter.partition_reset.eq(self.partition_reset),
             self.memory_checker.watch(adapter.m_axi),
             self.register_checker.watch(adapter.s_axil),
             self.memory_port_broken.eq(self.memory_checker.failed),

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,25 +21,30 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, Lock, SimTimeoutError, Timer, with_timeout
+from cocotb.triggers import ClockCycles, SimTimeoutError, Timer, with_timeout
 
 from mvxl.config import AdapterConfig
-from mvxl.driver import Event, ManagerDriver, PartitionDriver, RewindRefused, TableEntry
-from mvxl.messages import EventKind, Op, Status
-from mvxl.registers import register_map
-from sim.build import parameters
-from sim.memory import CHANNELS, MemoryControl
-from sim.journal import first_image
-from sim.scenario import Entry, Route, Scenario, load
-from sim.transport import (
-    AxiLiteTransport,
-    BusError,
-    PageFault,
-    partition_transport,
-    register_port,
+from mvxl.driver import (
+    Event,
+    PartitionDriver,
+    QueueFull,
+    ReleaseRefused,
+    RewindRefused,
+    TableEntry,
 )
+from mvxl.messages import EventKind, Op, Status
+from mvxl.registers import WORD_BITS, register_map
+from sim.build import parameters
+from sim.journal import first_image
+from sim.memory import CHANNELS, MemoryControl
+from sim.scenario import Entry, Scenario, load
+from sim.transport import BusError, PageFault, register_port
 
-CLOCK_NS = 10
+from .desk import CLOCK_NS, TAGS, Desk, comparison
+from .service import Client, Server, WorkloadManager
+
+#: Cursors and heads run free modulo this.
+CURSORS = 1 << WORD_BITS
 
 #: Commands that a partition keeps under way.
 WINDOW_MESSAGES = 8
@@ -52,72 +57,11 @@ LOOK_CYCLES = 1000
 STUCK_CYCLES = 300_000
 STUCK_CYCLES_PER_BYTE = 20
 
+#: A token that nobody was given.
+FORGED_TOKEN = 1
+
 #: Commands of a storm beyond all that the adapter has room for.
 STORM_EXCESS = 32
-
-TAGS = 256
-
-
-@dataclass
-class Desk:
-    """What all coroutines share."""
-
-    dut: Any
-    master: Any
-    scenario: Scenario
-    memory: MemoryControl
-    content: bytes
-    flip: bool
-    arrived_bytes: int = 0
-    happened: int = 0
-    trying: dict[int, str] = field(default_factory=dict)
-    busy: set[int] = field(default_factory=set)
-    checks: list[dict[str, Any]] = field(default_factory=list)
-    flipped: dict[str, int] | None = None
-    _backdoor: Lock = field(default_factory=Lock)
-
-    @property
-    def config(self) -> AdapterConfig:
-        return self.scenario.config
-
-    @property
-    def route(self) -> Route:
-        assert self.scenario.route is not None
-        return self.scenario.route
-
-    @property
-    def message_bytes(self) -> int:
-        return self.route.message_bytes
-
-    def transport(self, partition: int, *, mmu: bool = True) -> AxiLiteTransport:
-        return partition_transport(self.dut, self.master, self.config, partition, mmu=mmu)
-
-    def driver(self, partition: int) -> PartitionDriver:
-        return PartitionDriver(self.transport(partition), self.config, partition)
-
-    async def peek(self, address: int, count_bytes: int) -> bytes:
-        async with self._backdoor:
-            return await self.memory.dump(address, count_bytes)
-
-    async def flip_bit(self, address: int, bit: int) -> None:
-        async with self._backdoor:
-            await self.memory.flip(address, bit)
-
-    def arrive(self, count_bytes: int) -> None:
-        """Count bytes that arrived somewhere, for who waits outside."""
-        self.arrived_bytes += count_bytes
-        self.happened += 1
-        Path("progress").write_text(str(self.arrived_bytes), encoding="ascii")
-
-    def message(self, number: int) -> bytes:
-        """Bytes of a message of the file."""
-        start = number * self.message_bytes
-        return self.content[start:start + self.message_bytes]
-
-    @property
-    def messages(self) -> int:
-        return -(-len(self.content) // self.message_bytes)
-
 
 class Stop:
     """A place where the file stays on its way: one entry of one partition.
@@ -181,12 +125,9 @@ class Stop:
         """Compare a message that came with the file's bytes."""
         expected = self.desk.message(number)
         seen = await self.desk.peek(self.entry.base + event.offset, event.count)
-        wrong = [index for index, pair in enumerate(zip(expected, seen, strict=False))
-                 if pair[0] != pair[1]] if seen != expected else []
         self.desk.checks.append({
-            "message": number, "place": self.place, "offset": event.offset, "count": event.count,
-            "sha256": hashlib.sha256(seen).hexdigest(), "equal": seen == expected,
-            "wrong_bytes": len(wrong), "first_wrong": wrong[0] if wrong else 0})
+            "message": number, "place": self.place, "offset": event.offset,
+            "sha256": hashlib.sha256(seen).hexdigest(), **comparison(expected, seen)})
 
     async def message_gone(self, event: Event) -> None:
         """A message sent from here is complete; a full entry that is empty again is rewound."""
@@ -220,10 +161,10 @@ async def carry(desk: Desk, partition: int) -> None:
 
 
 class Talker:
-    """The software of a partition in a scenario without a route: sends its traffic, in order.
+    """The software of a partition with traffic of its own: sends it, in order.
 
-    Of entries that it owns and that others send to it rewinds those that have no room for
-    another message.
+    Of entries that it owns and that others send to it consumes what is in rings, and rewinds others
+    when they have no room for another message. Beside a service it sends until that is through.
     """
 
     def __init__(self, desk: Desk, partition: int) -> None:
@@ -231,8 +172,10 @@ class Talker:
         self.partition = partition
         self.transport = desk.transport(partition)
         self.driver = desk.driver(partition)
+        self._beside = desk.scenario.service is not None
         mine = [one for one in desk.scenario.traffic if one.partition == partition]
-        self._sends = iter([send for one in mine for send in desk.scenario.sends(one)])
+        self._sends = ((one, send) for one in mine for send in desk.scenario.sends(one))
+        self._next = next(self._sends, None)
         self._left = sum(one.messages for one in mine)
         self._under_way = 0
         self._pages = register_map(desk.config)
@@ -243,8 +186,9 @@ class Talker:
         await self.transport.write32(
             self._pages.partition_address(self.partition, "irq_enable"),
             self._pages.partition["irq_enable"].pack(event=1))
-        while self._left or to_the_end and self.desk.busy:
-            await self._send()
+        while self._goes_on(to_the_end):
+            if not self._beside or self.desk.busy:
+                await self._send()
             await self._take_events()
             await self._look_after_entries()
             if not self._left:
@@ -252,12 +196,26 @@ class Talker:
             if self.desk.busy:
                 await self._sleep()
 
+    def _goes_on(self, to_the_end: bool) -> bool:
+        if self._beside:
+            return bool(self.desk.busy) or self._under_way > 0
+        return self._left > 0 or to_the_end and bool(self.desk.busy)
+
     async def _send(self) -> None:
-        window = _window(self.desk.config)
-        while self._under_way < window and (send := next(self._sends, None)) is not None:
-            await self.driver.send(send.src_id, send.src_offset, send.dst_id, send.count,
-                                   wait=send.wait, fence=send.fence, event=True,
-                                   notify=send.notify, tag=send.tag)
+        while self._next is not None and self._under_way < self._next[0].window:
+            send = self._next[1]
+            flags = {"wait": send.wait, "fence": send.fence, "event": True,
+                     "notify": send.notify, "tag": send.tag}
+            try:
+                if send.op == Op.MVCL.value:
+                    await self.driver.mvcl(send.src_id, send.src_offset, send.dst_id,
+                                           send.dst_offset, send.count, **flags)
+                else:
+                    await self.driver.send(send.src_id, send.src_offset, send.dst_id, send.count,
+                                           **flags)
+            except QueueFull:
+                return
+            self._next = next(self._sends, None)
             self._under_way += 1
 
     async def _take_events(self) -> None:
@@ -265,7 +223,8 @@ class Talker:
             if event.kind is EventKind.COMPLETION:
                 self._under_way -= 1
                 self._left -= 1
-                self.desk.arrive(event.count)
+                if not self._beside:
+                    self.desk.arrive(event.count)
 
     async def _look_after_entries(self) -> None:
         for entry in self.desk.scenario.entries:
@@ -273,7 +232,10 @@ class Talker:
             if entry.owner != self.partition or not largest:
                 continue
             cursor = await self.driver.receive_cursor(entry.id)
-            if cursor and cursor + largest > entry.length:
+            if entry.ring:
+                head = await self.driver.receive_head(entry.id)
+                await self.driver.consume(entry.id, (cursor - head) % CURSORS)
+            elif cursor and cursor + largest > entry.length:
                 try:
                     await self.driver.rewind(entry.id)
                 except RewindRefused:
@@ -387,6 +349,10 @@ class Intruder:
             why = "not listed" if "receive" in entry.rights else "not to be received into"
             yield self._send(f"send to entry {entry.id} of partition {entry.owner}, {why}",
                              Status.DST_FAULT, src_id=own, dst_id=entry.id)
+        for entry in others:
+            if "receive" in entry.rights:
+                yield Attempt(f"copy into entry {entry.id} of partition {entry.owner}",
+                              "DST_FAULT", partial(self._mvcl, own, entry.id))
         entries = self.desk.config.entries
         yield self._send(f"send from ID {own + entries}, its own modulo the table's {entries}",
                          Status.SRC_FAULT, src_id=own + entries, dst_id=door)
@@ -398,6 +364,9 @@ class Intruder:
         if self._door is not None:
             yield from self._at_the_door(self._own, self._door)
         yield Attempt("start an operation that does not exist", "BAD_OP", self._bad_op)
+        yield Attempt("ask for a grant, as its kernel", "NOT_PERMITTED",
+                      partial(self._grant, own, door))
+        yield Attempt("move by a forged token, as its kernel", "STALE", self._mvxl)
 
     def _at_the_door(self, own: Entry, door: Entry) -> Iterator[Attempt]:
         granted = self._send("send where the table lets it", Status.OK, src_id=own.id,
@@ -426,12 +395,28 @@ class Intruder:
         return self._tag
 
     async def _write_command(self, op: int, tag: int) -> None:
-        await self.transport.write32(self.pages.partition_address(self.partition, "command"),
-                                self.pages.partition["command"].pack(op=op, tag=tag))
+        await self.transport.write32(
+            self.pages.partition_address(self.partition, "command"),
+            self.pages.partition["command"].pack(op=op, tag=tag, event=1))
 
     async def _bad_op(self) -> int:
         tag = self._next_tag()
         await self._write_command(self.pages.partition["command"]["op"].largest, tag)
+        return tag
+
+    async def _grant(self, own: int, door: int) -> int:
+        tag = self._next_tag()
+        await self.driver.grant(own, 0, door, 64, event=True, tag=tag)
+        return tag
+
+    async def _mvxl(self) -> int:
+        tag = self._next_tag()
+        await self.driver.mvxl(FORGED_TOKEN, 0, 0, 64, event=True, tag=tag)
+        return tag
+
+    async def _mvcl(self, own: int, entry: int) -> int:
+        tag = self._next_tag()
+        await self.driver.mvcl(own, 0, entry, 0, 64, event=True, tag=tag)
         return tag
 
     def _on_registers(self) -> Iterator[Attempt]:
@@ -449,6 +434,12 @@ class Intruder:
                            manager_page("status"), write=False, mmu=False)
         yield self._access("write how many commands it has completed", "SLVERR",
                            own_page(self.partition, "completed"))
+        for name in ("grant_command", "mvxl_command", "release"):
+            yield self._access(f"write {name.upper()} without privilege", "SLVERR",
+                               own_page(self.partition, name))
+        yield self._access("read GRANT_TOKEN without privilege", "SLVERR",
+                           own_page(self.partition, "grant_token"), write=False)
+        yield Attempt("release by a forged token, as its kernel", "STALE", act=self._release)
         for entry in self.desk.scenario.entries:
             if entry.owner != self.partition and "receive" in entry.rights:
                 yield Attempt(f"REWIND entry {entry.id} of partition {entry.owner}", "refused",
@@ -480,6 +471,13 @@ class Intruder:
             return "refused"
         return "done"
 
+    async def _release(self) -> str:
+        try:
+            await self.driver.release(FORGED_TOKEN, moved=64)
+        except ReleaseRefused as refusal:
+            return refusal.status.name
+        return "done"
+
     async def _cursor(self, network_id: int) -> str:
         return str(await self.driver.receive_cursor(network_id))
 
@@ -509,7 +507,7 @@ class Intruder:
 
 async def set_up(desk: Desk) -> None:
     """What the manager does before anybody else runs."""
-    manager = ManagerDriver(AxiLiteTransport(desk.master, privileged=True), desk.config)
+    manager = desk.manager()
     await manager.wait_ready()
     for one in desk.scenario.partitions:
         if one.enabled:
@@ -519,13 +517,14 @@ async def set_up(desk: Desk) -> None:
         await manager.commit_entry(entry.id, TableEntry(
             base=entry.base, length=entry.length, owner=entry.owner,
             senders=frozenset(entry.senders), may_send="send" in entry.rights,
-            may_receive="receive" in entry.rights))
+            may_receive="receive" in entry.rights, ring=entry.ring))
 
 
 async def watch(desk: Desk) -> None:
     """Fail when nothing happens any more."""
     scenario = desk.scenario
     largest = max([scenario.route.message_bytes if scenario.route else 0,
+                   *(scenario.service.request_bytes if scenario.service else ()),
                    *_largest_counts(scenario).values()])
     cycles = STUCK_CYCLES + STUCK_CYCLES_PER_BYTE * min(largest, scenario.memory.bytes)
     before = -1
@@ -537,9 +536,15 @@ async def watch(desk: Desk) -> None:
                          f"{sorted(desk.busy)}; last tried: {desk.trying}")
 
 
-async def live(desk: Desk, partition: int, intruders: dict[int, Intruder]) -> None:
-    """All that the software of a partition does."""
-    if desk.scenario.route is None:
+async def live(desk: Desk, partition: int, intruders: dict[int, Intruder],
+               clients: Sequence[Client]) -> None:
+    """All that the software of a partition does; a client is told by its index."""
+    service = desk.scenario.service
+    if service is not None and partition == service.server:
+        await Server(desk).run()
+    elif service is not None and partition in service.clients:
+        await clients[service.clients.index(partition)].run()
+    elif desk.scenario.route is None:
         await Talker(desk, partition).run(to_the_end=partition not in intruders)
     elif partition in desk.route.path:
         await carry(desk, partition)
@@ -558,6 +563,7 @@ async def demonstration(dut: Any) -> None:
     content = Path(given["file"]).read_bytes() if given["file"] else b""
     Clock(dut.clk, CLOCK_NS, "ns").start()
     dut.rst.value = 1
+    dut.partition_reset.value = 0
     memory = MemoryControl(dut.memory, data_bits=scenario.config.data_bits)
     desk = Desk(dut=dut, master=register_port(dut), scenario=scenario, memory=memory,
                 content=content, flip=given["flip"])
@@ -578,19 +584,35 @@ async def demonstration(dut: Any) -> None:
     watchdog = cocotb.start_soon(watch(desk))
 
     enabled = [one for one in scenario.partitions if one.enabled]
-    desk.busy = {one.id for one in enabled
-                 if (one.id in desk.route.path if scenario.route else
-                     any(traffic.partition == one.id for traffic in scenario.traffic))}
+    desk.busy = {one.id for one in enabled} & _at_work(scenario)
     intruders = {one.id: Intruder(desk, one.id) for one in enabled if one.hostile}
-    for task in [cocotb.start_soon(live(desk, one.id, intruders)) for one in enabled]:
+    clients = [Client(desk, index) for index in
+               range(len(scenario.service.clients) if scenario.service else 0)]
+    managing = WorkloadManager(desk) if scenario.manager else None
+    tasks = [cocotb.start_soon(live(desk, one.id, intruders, clients)) for one in enabled]
+    if managing is not None:
+        tasks.append(cocotb.start_soon(managing.run()))
+    for task in tasks:
         await task
     watchdog.cancel()
-    manager = ManagerDriver(AxiLiteTransport(desk.master, privileged=True), scenario.config)
+    manager = desk.manager()
     while not await manager.is_idle():
         pass
     await memory.flush()
     Path("memory.bin").write_bytes(await desk.peek(0, scenario.memory.bytes))
-    Path("outcome.json").write_text(json.dumps(await outcome(desk, intruders)), encoding="utf-8")
+    Path("outcome.json").write_text(json.dumps(
+        await outcome(desk, intruders)
+        | {"round_trips": {one.partition: one.round_trips for one in clients},
+           "manager": managing.outcome() if managing else None}), encoding="utf-8")
+
+
+def _at_work(scenario: Scenario) -> set[int]:
+    """The partitions for whose work everybody else goes on."""
+    if scenario.route is not None:
+        return set(scenario.route.path)
+    if scenario.service is not None:
+        return {scenario.service.server, *scenario.service.clients}
+    return {traffic.partition for traffic in scenario.traffic}
 
 
 async def close_log(memory: MemoryControl, cycles: int) -> None:
@@ -605,6 +627,11 @@ async def outcome(desk: Desk, intruders: dict[int, Intruder]) -> dict[str, Any]:
     return {
         "end_cycle": desk.memory.cycle,
         "checks": desk.checks,
+        "stores": desk.stores,
+        "counters": [[*pair, asdict(counters)]
+                     for pair, counters in (await desk.manager().counters()).items()],
+        "faults": [{"partition": one.partition, "status": one.status.name, "lost": one.lost}
+                   for one in await desk.manager().faults()],
         "flipped": desk.flipped,
         "attempts": [
             {"partition": partition, "name": one.name, "expected": one.expected,

@@ -153,7 +153,7 @@ async def dead_memory(dut: Any) -> None:
         await bench.write(p, "rewind", id=INBOX + p)
         await bench.write(p, "cancel", cancel=1)
         await bench.write(p, "resume", resume=1)
-        for name in ("completed", "event_info", "event_count", "rewind_status", "irq_state"):
+        for name in ("completed", "event_info", "event_count", "receive_status", "irq_state"):
             await bench.read(p, name)
         assert await bench.partitions[p].completed() == 0
     assert (await bench.read(PAGE_OF_MANAGER, "entry_status"))["busy"]

@@ -179,6 +179,40 @@ async def commit_while_busy(dut: Any) -> None:
 
 
 @case
+async def revoke_rules(dut: Any) -> None:
+    """ENTRY_REVOKE takes the row that it names, not the staged one; a row that is none, none."""
+    bench = await Bench.start(dut)
+    # Staged, but not committed.
+    staged = {"entry_id": {"id": INBOX + 2}, "entry_base_lo": {"base": 0x48001}}
+    for register, fields in staged.items():
+        await bench.write(PAGE_OF_MANAGER, register, **fields)
+    for network_id in (16, 0x8000 + INBOX + 1, 0xFFFF):
+        try:
+            await with_timeout(bench.manager.revoke_entry(network_id), 50, "us")
+        except CommitRefused as refusal:
+            assert refusal.reason == "BAD_ID"
+        else:
+            raise AssertionError(f"a revoke of {network_id} must be refused")
+    await bench.manager.revoke_entry(INBOX + 1)
+    await bench.refused(0, Status.DST_FAULT, src_id=SOURCE, dst_id=INBOX + 1)
+    for register, fields in staged.items():
+        assert await bench.read(PAGE_OF_MANAGER, register) == fields
+    number = await bench.partitions[0].send(SOURCE, 0, INBOX + 2, 64)
+    bench.expect(0, SOURCE, 0, INBOX + 2, 0, 64)
+    await bench.completed(0, number)
+    # The commit of an entry that is not valid does the same.
+    await bench.write(PAGE_OF_MANAGER, "entry_base_lo", base=0)
+    await bench.write(PAGE_OF_MANAGER, "entry_access", valid=0)
+    await bench.write(PAGE_OF_MANAGER, "entry_commit", commit=1)
+    await bench.idle_cycles(50)
+    assert (await bench.read(PAGE_OF_MANAGER, "entry_status"))["done"]
+    await bench.check()
+    await bench.refused(0, Status.DST_FAULT, src_id=SOURCE, dst_id=INBOX + 2)
+    # One that is not valid may be revoked, too.
+    await bench.manager.revoke_entry(INBOX + 2)
+
+
+@case
 async def commit_needs_its_bit(dut: Any) -> None:
     """A write of 0 to ENTRY_COMMIT, and staging alone, change nothing."""
     bench = await Bench.start(dut)

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bounds checker: proved against integers, and the proofs seen to fail."""
+"""The bounds checker, and what the front end makes of it for a ring: proved against integers, and
+the proofs seen to fail."""
 
 from __future__ import annotations
 
 import pytest
 from amaranth.sim import Simulator
 
+from formal import spec_bounds, spec_ring
 from formal.mutants import EVERY_FAILURE, broken, mutated
 from formal.run import Job, prove
-from formal.spec_bounds import BoundsSpec, jobs
-from mvxl import bounds
+from formal.spec_bounds import BoundsSpec
+from formal.spec_ring import RingSpec
+from mvxl import bounds, front
 from mvxl.bounds import BoundsChecker
 from mvxl.config import AdapterConfig
 
 CONFIG = AdapterConfig.named("default")
-JOBS = {job.name: job for job in jobs()}
+JOBS = {job.name: job for job in spec_bounds.jobs() + spec_ring.jobs()}
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -26,18 +29,25 @@ def test_proof(name: str) -> None:
 GRANTED = "nothing is wrongly granted"
 REFUSED = "nothing is wrongly refused"
 ADDRESS = "address is base + offset"
+TO_END = "to_end is length - offset"
 
 
 FAULTS = [
     ("one-byte-less", "room >= 0", "room > 0", REFUSED),
     ("one-byte-more", "room >= 0", "room >= -1", GRANTED),
-    ("sum-of-32-bits", "- self.offset - self.count",
-     "- (self.offset + self.count)[:OFFSET_BITS]", GRANTED),
+    ("sum-of-32-bits", "- self.used - self.count",
+     "- (self.used + self.count)[:OFFSET_BITS]", GRANTED),
     ("room-without-carry", "signed(OFFSET_BITS + 2)", "signed(OFFSET_BITS + 1)", GRANTED),
-    ("count-not-looked-at", "- self.offset - self.count", "- self.offset", GRANTED),
-    ("offset-not-looked-at", "- self.offset - self.count", "- self.count", GRANTED),
-    ("address-without-carry", "self.base) + self.offset", "self.base) | self.offset", ADDRESS),
-    ("offset-of-31-bits", "self.base) + self.offset", "self.base) + self.offset[:31]", ADDRESS),
+    ("count-not-looked-at", "- self.used - self.count", "- self.used", GRANTED),
+    ("used-not-looked-at", "- self.used - self.count", "- self.count", GRANTED),
+    ("length-for-limit", "room.eq(self.limit", "room.eq(Cat(in_bytes, self.length)", GRANTED),
+    ("address-without-carry", "self.base + self.offset", "self.base | self.offset", ADDRESS),
+    ("address-of-used", "self.base + self.offset", "self.base + self.used", ADDRESS),
+    ("offset-of-31-bits", "self.base + self.offset", "self.base + self.offset[:31]", ADDRESS),
+    ("end-in-units", "Cat(in_bytes, self.length) - self.offset", "self.length - self.offset",
+     TO_END),
+    ("end-behind-range", "Cat(in_bytes, self.length) - self.offset",
+     "Cat(in_bytes, self.length) - self.offset - self.count", TO_END),
 ]
 
 
@@ -46,7 +56,47 @@ FAULTS = [
 def test_planted_fault(name: str, old: str, new: str, expected: str) -> None:
     unit = mutated(bounds, old, new).BoundsChecker(CONFIG)
     result = prove(Job(name=f"bounds-fault-{name}", spec=BoundsSpec(CONFIG, unit), mode="bmc",
-                       depth=4, min_asserts=5, engine=EVERY_FAILURE))
+                       depth=4, min_asserts=6, engine=EVERY_FAILURE))
+    assert result.status == "FAIL", result.explain()
+    assert expected in broken(result), result.explain()
+
+
+RING_FAULTS = [
+    ("goes-round-at-the-end", "send", "goes_round.eq((over > 0)", "goes_round.eq((over >= 0)",
+     "it goes on if it goes round"),
+    ("end-is-not-the-start", "send", "entry.ring & (over >= 0)", "entry.ring & (over > 0)",
+     "the next position is behind the range, round the ring"),
+    ("all-are-rings", "send", "reaches_end.eq(entry.ring & (over >= 0))",
+     "reaches_end.eq(over >= 0)", "the next position is behind the range, round the ring"),
+    ("first-piece-is-all", "send", "first_piece.eq(Mux(goes_round, bounds.to_end, count))",
+     "first_piece.eq(count)", "it ends at its end, or the entry's"),
+    ("one-byte-more", "send", "second_last.eq(over - 1)", "second_last.eq(over)",
+     "the pieces are count bytes together"),
+    ("second-goes-on", "send", "span.address.eq(Cat(in_bytes, entry.base))",
+     "span.address.eq(bounds.address)", "it goes on at the entry's start"),
+    ("second-rotated", "send", "span.other_lane.eq(source_lane - destination_lane)",
+     "span.other_lane.eq(source_lane)", "lanes of the second piece"),
+    ("grant-from-its-start", "mvxl", "moved_position.eq(next_position)",
+     "moved_position.eq(grant.position)", "it is placed at its position"),
+    ("grant-has-no-limit", "mvxl", "bounds.limit.eq(Mux(is_mvxl, grant.count,",
+     "bounds.limit.eq(Mux(0, grant.count,", "it fits if there is room"),
+    ("room-behind-the-position", "send", "command.dst_offset, lock.filled)",
+     "command.dst_offset, lock.position)", "it fits if there is room"),
+    ("told-the-whole", "grant", "self.give.target.next.eq(Mux(goes_round,",
+     "self.give.target.next.eq(Mux(reaches_end,", "a processor is told where it goes on"),
+    ("released-in-place", "release", "next_position.eq(Mux(reaches_end, over,",
+     "next_position.eq(Mux(goes_round, over,",
+     "the next position is behind the range, round the ring"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "old", "new", "expected"), RING_FAULTS,
+                         ids=[fault[0] for fault in RING_FAULTS])
+def test_planted_fault_in_a_ring(name: str, kind: str, old: str, new: str,
+                                 expected: str) -> None:
+    spec = RingSpec(AdapterConfig.named("tiny"), kind, mutated(front, old, new))
+    result = prove(Job(name=f"ring-fault-{name}", spec=spec, mode="bmc", depth=8, min_asserts=10,
+                       engine=EVERY_FAILURE))
     assert result.status == "FAIL", result.explain()
     assert expected in broken(result), result.explain()
 
@@ -60,29 +110,33 @@ def test_fault_must_have_one_place() -> None:
 def test_too_few_assertions_are_no_pass() -> None:
     """The gate against empty proofs."""
     result = prove(Job(name="bounds-gate", spec=BoundsSpec(CONFIG), mode="prove", depth=2,
-                       min_asserts=6))
+                       min_asserts=7))
     assert not result.passed
     assert result.status == "ERROR", result.explain()
 
 
-@pytest.mark.parametrize(("offset", "count", "fits"), [
+@pytest.mark.parametrize(("used", "count", "fits"), [
     (0, 0, True), (0, 1, True), (0, 128, True), (0, 129, False),
     (127, 1, True), (128, 0, True), (128, 1, False), (129, 0, False),
     (64, 64, True), (64, 65, False),
     (2**32 - 1, 1, False), (2**32 - 1, 2**32 - 1, False), (1, 2**32 - 1, False),
 ])
-def test_edges(offset: int, count: int, fits: bool) -> None:
+@pytest.mark.parametrize("offset", [0, 1, 127, 128])
+def test_edges(used: int, count: int, fits: bool, offset: int) -> None:
     """An entry of 128 bytes, computed by hand; the answer comes one cycle later."""
     unit = BoundsChecker(CONFIG)
 
     async def bench(ctx) -> None:
-        ctx.set(unit.base, 0x1000 // 64)
-        ctx.set(unit.length, 128 // 64)
-        ctx.set(unit.offset, offset)
+        ctx.set(unit.limit, 128)
+        ctx.set(unit.used, used)
         ctx.set(unit.count, count)
+        ctx.set(unit.base, 0x1000)
+        ctx.set(unit.offset, offset)
+        ctx.set(unit.length, 128 // 64)
         await ctx.tick()
         assert ctx.get(unit.fits) == fits
-        assert ctx.get(unit.address) == (0x1000 + offset) % 2**32
+        assert ctx.get(unit.address) == 0x1000 + offset
+        assert ctx.get(unit.to_end) == 128 - offset
 
     sim = Simulator(unit)
     sim.add_clock(1e-6)

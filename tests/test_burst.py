@@ -48,7 +48,7 @@ FAULTS = [
     ("pointer-stands", "span.address[block:] + index", "span.address[block:]",
      "no gap, no overlap, in order"),
     ("void-not-last", "burst.last.eq(last | void)", "burst.last.eq(last)",
-     "nothing follows a void burst of a span"),
+     "nothing follows an abandoned span's burst"),
     ("index-kept-after-void", "with m.If(last | void):", "with m.If(last):",
      "first marks the span's first burst"),
     ("first-not-restored", "[index.eq(0), first.eq(1)]", "[index.eq(0)]",
@@ -57,18 +57,38 @@ FAULTS = [
      "payload is stable until ready"),
     ("lanes-swapped", "first_lane.eq(span.address[:lane])", "first_lane.eq(span.last[:lane])",
      "lane of the first byte"),
-    ("stopped-by-another", "self.stop.bit_select(span.partition, 1)", "self.stop.any()",
-     "void if and only if the partition is stopped"),
+    ("stopped-by-another", "self.stop.bit_select(span.agent, 1)", "self.stop.any()",
+     "void if and only if the agent is stopped"),
+    ("manager-not-stopped", "self.stop.bit_select(span.agent, 1)",
+     "self.stop[:-1].bit_select(span.agent, 1)", "void if and only if the agent is stopped"),
+    ("more-lost", "burst.more.eq(span.more)", "burst.more.eq(0)", "more is the span's"),
+    ("other-lane-lost", "burst.other_lane.eq(span.other_lane)", "burst.other_lane.eq(0)",
+     "the other lane is the span's"),
+    ("agent-cut", "burst.agent.eq(span.agent)", "burst.agent.eq(span.agent[:-1])",
+     "the agent is the span's"),
+    ("always-revocable", "if self._revocable:", "if True:", "payload is stable until ready"),
+]
+REVOCABLE_FAULTS = [
+    ("never-revocable", "if self._revocable:", "if False:",
+     "void if and only if the agent is stopped"),
+    ("revoked-by-the-next", "self.stop.bit_select(burst.agent, 1)",
+     "self.stop.bit_select(span.agent, 1)", "void if and only if the agent is stopped"),
+    ("revoked-by-anyone", "self.stop.bit_select(burst.agent, 1)", "self.stop.any()",
+     "void if and only if the agent is stopped"),
+    ("revoked-is-last", "m.d.sync += burst.void.eq(1)",
+     "m.d.sync += [burst.void.eq(1), burst.last.eq(1)]", "a span is taken with its last burst"),
 ]
 
 
-@pytest.mark.parametrize(("name", "old", "new", "expected"), FAULTS,
-                         ids=[fault[0] for fault in FAULTS])
-def test_planted_fault(name: str, old: str, new: str, expected: str) -> None:
-    unit = mutated(burst, old, new).BurstSplitter(CONFIG)
-    result = prove(Job(name=f"burst-fault-{name}", mode="bmc", depth=6, min_asserts=20,
+@pytest.mark.parametrize(("name", "old", "new", "expected", "revocable"),
+                         [(*fault, False) for fault in FAULTS]
+                         + [(*fault, True) for fault in REVOCABLE_FAULTS],
+                         ids=[fault[0] for fault in FAULTS + REVOCABLE_FAULTS])
+def test_planted_fault(name: str, old: str, new: str, expected: str, revocable: bool) -> None:
+    unit = mutated(burst, old, new).BurstSplitter(CONFIG, revocable=revocable)
+    result = prove(Job(name=f"burst-fault-{name}", mode="bmc", depth=6, min_asserts=22,
                        engine=EVERY_FAILURE,
-                       spec=BurstSpec(CONFIG, unit, invariants=False)))
+                       spec=BurstSpec(CONFIG, unit, revocable=revocable, invariants=False)))
     assert result.status == "FAIL", result.explain()
     assert expected in broken(result), result.explain()
 
@@ -113,7 +133,7 @@ def expected_bursts(config: AdapterConfig, address: int, count: int) -> list[dic
 
 def span_of(config: AdapterConfig, address: int, count: int) -> Any:
     last = address % config.block_bytes + count - 1
-    return Span(config).const({"partition": 1, "address": address, "last": last,
+    return Span(config).const({"agent": 1, "address": address, "last": last,
                                "single": last < config.block_bytes})
 
 
@@ -146,7 +166,7 @@ def run_spans(config: AdapterConfig, spans: list[tuple[int, int]], *, chance: fl
                 left.pop(0)
                 offering = False
             if ready and valid:
-                assert payload.partition == 1
+                assert payload.agent == 1
                 found.append({name: int(payload[name]) for name in
                               ("address", "len", "first", "last", "first_lane", "last_lane",
                                "void")})
@@ -193,9 +213,13 @@ def test_one_burst_a_cycle_across_spans() -> None:
     assert cycles == len(found) > 100
 
 
-def test_stop_abandons_the_span_and_no_other() -> None:
-    """Three blocks, stopped behind the first: one void burst, then the next span, complete."""
-    unit = BurstSplitter(CONFIG)
+@pytest.mark.parametrize("revocable", [False, True])
+def test_stop_abandons_the_span_and_no_other(revocable: bool) -> None:
+    """Three blocks, stopped behind the first: one void burst, then the next span, complete.
+
+    The burst that is taken in the cycle of the stop is not touched, revocable or not.
+    """
+    unit = BurstSplitter(CONFIG, revocable=revocable)
     block = CONFIG.block_bytes
     found = []
 
@@ -221,3 +245,36 @@ def test_stop_abandons_the_span_and_no_other() -> None:
     assert found[0] == (0, 1, 0, 0)
     assert found[1][:3] == (1, 0, 1)
     assert found[2:] == [(0, 1, 0, 8 * block), (0, 0, 1, 9 * block)]
+
+
+@pytest.mark.parametrize("revocable", [False, True])
+def test_stop_reaches_a_waiting_burst(revocable: bool) -> None:
+    """Three blocks; the first waits when its agent is stopped, and later the stop stays on.
+
+    It becomes void if it is revocable, and is not the span's last; the next one is, and is void.
+    """
+    unit = BurstSplitter(CONFIG, revocable=revocable)
+    found = []
+
+    async def bench(ctx) -> None:
+        ctx.set(unit.spans.valid, 1)
+        ctx.set(unit.spans.payload, span_of(CONFIG, 0, 3 * CONFIG.block_bytes))
+        await ctx.tick()
+        for stop in (0, 0b1000, 0b0010):
+            assert ctx.get(unit.bursts.payload.void) == 0
+            ctx.set(unit.stop, stop)
+            await ctx.tick()
+        ctx.set(unit.bursts.ready, 1)
+        for _ in range(2):
+            assert ctx.get(unit.bursts.valid)
+            burst = ctx.get(unit.bursts.payload)
+            found.append((burst.void, burst.first, burst.last))
+            _, _, taken = await ctx.tick().sample(unit.spans.ready)
+            if taken:
+                ctx.set(unit.spans.valid, 0)
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    assert found == [(int(revocable), 1, 0), (1, 0, 1)]

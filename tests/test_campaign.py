@@ -4,23 +4,63 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
 import pytest
 
 from mvxl.config import CONFIGS, AdapterConfig
-from mvxl.messages import Status
-from sim.campaign import (Action, Campaign, Cancel, ClearFault, Command, Commit, Errors, Limits,
-                          Pause, Pop, Resume, Rewind)
-from sim.model import CommitReason, Model, SparseMemory
+from mvxl.messages import GrantKind, Kind, Op, Status
+from sim.campaign import (
+    RAW_BYTES,
+    Action,
+    Ask,
+    Await,
+    Campaign,
+    Cancel,
+    ClearFault,
+    Commit,
+    Consume,
+    Errors,
+    ForceRelease,
+    Lease,
+    Limits,
+    Move,
+    Moved,
+    Pause,
+    Pop,
+    RawMove,
+    Release,
+    ResetPin,
+    Resets,
+    Resume,
+    Revoke,
+    Rewind,
+    Snapshot,
+    Start,
+    Stop,
+    Store,
+    TakeUp,
+    Token,
+    Trespass,
+)
+from sim.model import Command, Model, Row, SparseMemory
 
 CONFIG = CONFIGS["default"]
 
 
-def counts(campaign: Campaign) -> list[int]:
-    return [action.send.count for partition in range(campaign.config.partitions)
-            for action in campaign.sender(partition) if isinstance(action, Command)]
+def commands(campaign: Campaign) -> list[Command]:
+    """The commands of all lanes of a campaign."""
+    found = []
+    for partition in range(campaign.config.partitions):
+        for lane in (campaign.sender(partition), campaign.driver(partition)):
+            for action in lane:
+                match action:
+                    case Start(command=command) | Ask(grant=command) | Move(command=command):
+                        found.append(command)
+    return found
 
 
 class Player:
@@ -34,23 +74,50 @@ class Player:
         self.model = Model(self.config, memory=memory, memory_bytes=campaign.memory_bytes,
                            bus_traced=False)
         self.statuses: Counter[Status] = Counter()
+        self.vanished = 0       # commands, with a reset
+        pages = range(self.config.partitions)
+        self.tokens = [[0, 0] for _ in pages]
         for limits in campaign.limits:
-            self.act(limits, None)
+            self.act(limits, 0)
         for network_id, row in campaign.rows.items():
             self.model.set_entry(network_id, row)
-        pages = range(self.config.partitions)
-        self.senders = {p: campaign.sender(p) for p in pages}
-        self.lanes = [(campaign.keeper(p), p) for p in pages] + [(campaign.manager(), None)]
+        # Senders and drivers are moved when there is room for a command.
+        self.commanders = ([(campaign.sender(p), p) for p in pages]
+                           + [(campaign.driver(p), p) for p in pages])
+        self.lanes = [(campaign.keeper(p), p) for p in pages] + [(campaign.manager(), 0)]
         self.wake = [0] * len(self.lanes)
         self.played: Counter[type] = Counter()
 
-    def act(self, action: Action, partition: int | None) -> None:
-        """Apply an action; `partition` is the lane's, None for the manager's."""
+    def act(self, action: Action, partition: int) -> None:
+        """Apply an action; `partition` is the lane's, any for the manager's."""
         model, now = self.model, self.model.cycle
         match action:
-            case Command(send=send):
-                rejected = model.queued(partition) >= self.config.command_queue_depth
-                model.command(now, partition, send, rejected=rejected)
+            case Start(command=command):
+                known = command.op in (Op.SEND.value, Op.MVCL.value)
+                model.command(now, partition, command if known else replace(command, op=0))
+            case Ask(grant=grant):
+                model.command(now, partition, grant)
+            case Await():
+                tokens = self.tokens[partition]
+                token = model.token(partition)
+                if token not in (0, tokens[0]):
+                    tokens[:] = token, tokens[0]
+            case Move(command=command, token=token):
+                model.command(now, partition, replace(
+                    command, token=self.tokens[partition][token is not Token.GIVEN]))
+            case Release():
+                self.drain()
+                moved = (action.count if action.moved is Moved.ALL
+                         else model.acknowledged(partition))
+                model.release_now(partition, self.tokens[partition][
+                    action.token is not Token.GIVEN], (moved + action.extra) % (1 << 32))
+            case Store():
+                grant = model.grant(partition)
+                if grant is not None and grant.kind is GrantKind.CPU:
+                    address, size = grant.pieces[0]
+                    model.cpu_write(now, partition, address, bytes(min(size, 8)))
+            case Trespass(write=write):
+                model.privilege_fault(now, partition, write, 0xA0)
             case Pop(events=events):
                 for _ in range(events):
                     model.event_pop(now, partition)
@@ -59,17 +126,37 @@ class Player:
             case Resume():
                 model.resume(now, partition)
             case Rewind(network_id=network_id):
-                model.rewind_request(now, partition, network_id)
-                model.rewind(now, partition)
+                model.rewind_now(partition, network_id)
+            case Consume(network_id=network_id):
+                filled = (model.receive_cursor(partition, network_id)
+                          - model.receive_head(partition, network_id)) % (1 << 32)
+                count = (int(filled * action.share) + action.extra) % (1 << 32)
+                model.consume_now(partition, network_id, count)
             case Limits():
-                model.set_partition(now, action.partition, enabled=action.enabled,
-                                    max_count=action.max_count, wait_limit=action.wait_limit)
-            case Commit():
-                if model.commit_request(now, action.network_id, action.row) is CommitReason.NONE:
-                    model.invalidate(now)
-                    while model.in_flight():
-                        self.complete()
-                    model.commit(now)
+                model.set_partition(
+                    now, action.partition, enabled=action.enabled,
+                    grant_engine=action.grant_engine, grant_cpu=action.grant_cpu,
+                    max_count=action.max_count, wait_limit=action.wait_limit)
+            case Commit(network_id=network_id, row=row):
+                self.change(network_id, row)
+            case Revoke(network_id=network_id):
+                self.change(network_id, replace(model.row(network_id), valid=False))
+            case ForceRelease(partitions=partitions):
+                self.drain()
+                for q in range(self.config.partitions):
+                    if partitions >> q & 1:
+                        model.lock_release_now(q)
+            case Resets(partitions=partitions):
+                for q in range(self.config.partitions):
+                    if partitions >> q & 1:
+                        self.reset(q)
+            case ResetPin(partition=q):
+                self.reset(q)
+            case RawMove():
+                self.drain()
+                model.raw_now(action.src_address, action.dst_address, action.count)
+            case Snapshot():
+                model.snapshot(now)
             case ClearFault():
                 model.fault_clear(now, action.partition)
             case Errors(windows=windows):
@@ -77,8 +164,26 @@ class Player:
                 for window in windows:
                     model.add_error_window(window)
 
+    def change(self, network_id: int, row: Row) -> None:
+        """Change the table, unless that is refused."""
+        self.drain()
+        with suppress(ValueError):
+            self.model.set_entry(network_id, row)
+
+    def reset(self, partition: int) -> None:
+        self.drain()
+        self.vanished += self.model.queued(partition)
+        self.model.reset_now(partition)
+
+    def drain(self) -> None:
+        """End all that is in flight."""
+        while self.model.in_flight():
+            self.complete()
+
     def complete(self) -> None:
-        self.statuses[self.model.complete(self.model.cycle).status] += 1
+        outcome = self.model.complete(self.model.cycle)
+        if outcome.kind not in (Kind.RELEASE, Kind.RAW):
+            self.statuses[outcome.status] += 1
 
     def decide(self, partition: int) -> None:
         model = self.model
@@ -90,9 +195,9 @@ class Player:
     def step(self) -> None:
         model = self.model
         model.set_partition(model.cycle + self.random.randint(1, 16), 0)
-        partition = self.random.randrange(self.config.partitions)
+        lane, partition = self.random.choice(self.commanders)
         if model.queued(partition) < self.config.command_queue_depth:
-            action = next(self.senders[partition], None)
+            action = next(lane, None)
             if action is not None:
                 self.act(action, partition)
         for index, (lane, owner) in enumerate(self.lanes):
@@ -108,32 +213,30 @@ class Player:
             self.complete()
 
     def play(self, messages: int) -> None:
-        while self.statuses.total() < messages:
+        while self.statuses.total() + self.vanished < messages:
             self.step()
-        self.model.check_idle()
 
 
 def played(config: AdapterConfig, seed: int, messages: int) -> Counter[Status]:
     player = Player(Campaign(config, seed, messages=messages))
     player.play(messages)
-    share, rest = divmod(messages, config.partitions)
-    for partition in range(config.partitions):
-        assert player.model.completed(partition) == share + (partition < rest)
+    assert player.statuses.total() + player.vanished == messages
     return player.statuses
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_campaigns_are_mostly_good(name: str) -> None:
     statuses = played(CONFIGS[name], 1, 500) + played(CONFIGS[name], 2, 500)
-    assert statuses[Status.OK] >= 0.55 * statuses.total()
+    # Grants that nobody releases lock some out: here no lease ends them.
+    assert statuses[Status.OK] >= 0.35 * statuses.total()
 
 
 def test_campaigns_reach_every_status() -> None:
     statuses: Counter[Status] = Counter()
     for seed in range(8):
         statuses += played(CONFIG, seed, 1000)
-    # Only a driver that holds a destination by a grant makes others LOCKED.
-    assert set(statuses) == set(Status) - {Status.LOCKED}
+    # Only a memory that stops makes commands end so; this player does not play its clock.
+    assert set(statuses) == set(Status) - {Status.TIMEOUT}
 
 
 def test_equal_seeds_are_equal() -> None:
@@ -142,6 +245,7 @@ def test_equal_seeds_are_equal() -> None:
     assert first.image() == second.image()
     for partition in range(CONFIG.partitions):
         assert list(first.sender(partition)) == list(second.sender(partition))
+        assert list(first.driver(partition)) == list(second.driver(partition))
         assert (list(islice(first.keeper(partition), 100))
                 == list(islice(second.keeper(partition), 100)))
     assert list(islice(first.manager(), 50)) == list(islice(second.manager(), 50))
@@ -158,14 +262,15 @@ def test_entries_are_apart_and_in_memory(name: str) -> None:
         for row, following in zip(rows, rows[1:]):
             assert row.base + row.length <= following.base
             touching += row.base + row.length == following.base
-        assert rows[-1].base + rows[-1].length <= campaign.memory_bytes
+        assert rows[-1].base + rows[-1].length <= campaign.memory_bytes - RAW_BYTES
         for partition in range(config.partitions):
             assert any(row.owner == partition and row.may_send for row in rows)
     assert touching
 
 
 def test_messages_are_mostly_small() -> None:
-    sizes = [size for seed in range(5) for size in counts(Campaign(CONFIG, seed, messages=1000))]
+    sizes = [command.count for seed in range(5)
+             for command in commands(Campaign(CONFIG, seed, messages=1000))]
     assert len(sizes) == 5000
     small = sum(1 <= size <= 300 for size in sizes)
     assert small >= 0.8 * len(sizes)
@@ -175,17 +280,69 @@ def test_messages_are_mostly_small() -> None:
 
 def test_keepers_do_everything_that_helps() -> None:
     for partition in range(CONFIG.partitions):
-        actions = {type(action) for action in islice(Campaign(CONFIG, 2).keeper(partition), 1000)}
-        assert actions == {Pause, Pop, Rewind, Resume, Cancel}
+        actions: set[type] = set()
+        for seed in range(4):
+            actions |= {type(action) for action
+                        in islice(Campaign(CONFIG, seed).keeper(partition), 1000)}
+        assert actions == {Pause, Pop, Rewind, Consume, Resume, Cancel}
+
+
+def test_managers_do_everything() -> None:
+    actions = {type(action) for action in islice(Campaign(CONFIG, 1, timeouts=True).manager(),
+                                                 2000)}
+    assert actions == {Pause, Commit, Revoke, Limits, ForceRelease, Lease, Resets, ResetPin,
+                       RawMove, Snapshot, Errors, ClearFault, Stop, TakeUp}
+
+
+def test_drivers_do_everything() -> None:
+    actions = [action for seed in range(4)
+               for action in Campaign(CONFIG, seed, messages=1000).driver(0)]
+    assert {type(action) for action in actions} == {Pause, Ask, Await, Move, Store, Release,
+                                                     Trespass}
+    tokens = {action.token for action in actions if isinstance(action, (Move, Release))}
+    assert tokens == set(Token)
+    # Some die while they hold a grant.
+    ends = [type(action) for action in actions if isinstance(action, (Ask, Release))]
+    deaths = sum(pair == (Ask, Ask) for pair in zip(ends, ends[1:]))
+    assert 0.02 < deaths / ends.count(Ask) < 0.3
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rings_are_of_any_length(name: str) -> None:
+    lengths = {row.length for seed in range(20)
+               for row in Campaign(CONFIGS[name], seed).rows.values() if row.ring}
+    assert any(length & (length - 1) for length in lengths)
+    assert min(lengths) <= 3 * 64
+
+
+def test_raw_moves_stay_in_their_region() -> None:
+    campaign = Campaign(CONFIG, 1)
+    good = 0
+    for action in islice(campaign.manager(), 2000):
+        if isinstance(action, RawMove):
+            end = action.dst_address + action.count
+            if end <= 1 << CONFIG.address_bits and action.dst_address < campaign.memory_bytes:
+                good += 1
+                assert action.dst_address >= campaign.memory_bytes - RAW_BYTES
+                assert end <= campaign.memory_bytes
+    assert good > 10
 
 
 def test_error_windows_can_be_left_out() -> None:
     campaign = Campaign(CONFIG, 1, bus_errors=False)
     assert not any(isinstance(action, Errors) for action in islice(campaign.manager(), 1000))
     with_errors = Campaign(CONFIG, 1)
-    windows = [action for action in islice(with_errors.manager(), 1000)
+    windows = [action for action in islice(with_errors.manager(), 2000)
                if isinstance(action, Errors)]
     assert windows and max(len(action.windows) for action in windows) == 4
+
+
+def test_only_campaigns_with_timeouts_stop_the_memory() -> None:
+    assert not any(isinstance(action, Stop) for action
+                   in islice(Campaign(CONFIG, 1).manager(), 1000))
+    stopped = {action.channel for action in islice(Campaign(CONFIG, 1, timeouts=True).manager(),
+                                                   4000) if isinstance(action, Stop)}
+    assert stopped == {"", "aw", "w", "b", "ar", "r"}
 
 
 def test_wrong_messages() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from amaranth.sim import Simulator
 from formal.mutants import mutated
 from mvxl import completion
 from mvxl.config import OFFSET_BITS, AdapterConfig
-from mvxl.messages import InFlight, Status, WriteEnd
+from mvxl.messages import InFlight, Kind, Status, WriteEnd
 
 CONFIGS = {
     "small": AdapterConfig(
@@ -21,7 +22,26 @@ CONFIGS = {
         writes_in_flight=2, messages_in_flight=4, command_queue_depth=2, data_queue_beats=16),
     "large": AdapterConfig(
         partitions=5, entries=128, data_bits=64, address_bits=40, messages_in_flight=16),
+    "crowd": AdapterConfig(
+        partitions=11, entries=16, messages_in_flight=4, command_queue_depth=2),
 }
+
+#: What a kind is: it moves bytes; it holds a lock until it ends; it is a command.
+MOVING = (Kind.SEND, Kind.MVCL, Kind.MVXL, Kind.RAW)
+HOLDING = (Kind.SEND, Kind.MVCL, Kind.RELEASE)
+NO_COMMAND = (Kind.RELEASE, Kind.RAW)
+
+REFUSALS = (Status.ABORTED, Status.BAD_OP, Status.SRC_FAULT, Status.DST_FULL, Status.CANCELLED,
+            Status.STALE)
+
+#: What an `InFlight` tells, and comes out again with its completion.
+TOLD = ("partition", "tag", "event", "dst_id", "receiver", "known", "offset", "count", "waited")
+
+#: Cycles in which everything that is in flight ends once the memory is down.
+TIMEOUT_CYCLES_EACH = 4
+
+#: Cycles for which nothing comes from a memory that is down.
+STUCK_CYCLES = 120
 
 
 @dataclass
@@ -36,8 +56,9 @@ class Burst:
 
 @dataclass
 class Message:
-    """An accepted command; `bursts` is empty if it was refused."""
+    """Something accepted; `bursts` is empty if it moves nothing."""
 
+    kind: Kind = Kind.SEND
     partition: int = 0
     tag: int = 0
     event: int = 0
@@ -45,201 +66,366 @@ class Message:
     status: Status = Status.OK
     dst_id: int = 0
     receiver: int = 0
+    known: int = 1
     offset: int = 0
+    next_position: int = 0
     count: int = 1
+    waited: int = 0
     bursts: list[Burst] = field(default_factory=list)
+
+    @property
+    def moves(self) -> bool:
+        return self.kind in MOVING
+
+    @property
+    def holds(self) -> bool:
+        return self.kind in HOLDING
+
+    @property
+    def is_command(self) -> bool:
+        return self.kind not in NO_COMMAND
 
     @property
     def write_failures(self) -> list[int]:
         """Addresses of the bursts whose responses were errors."""
         return [burst.address for burst in self.bursts if burst.response]
 
-    def outcome(self, halted: bool) -> tuple[Status, bool]:
-        """How it ends, and whether that is a failure which halts its partition."""
-        if halted:
-            return Status.ABORTED, False
+    def outcome(self, halted: bool, down: bool) -> Status:
+        """How it ends. `down`: the memory is, and an end of a grant is behind orphans."""
+        if down:
+            return Status.TIMEOUT
+        if halted and self.is_command:
+            return Status.ABORTED
         if self.write_failures:
-            return Status.WRITE_ERROR, True
+            return Status.WRITE_ERROR
         if any(burst.read_error for burst in self.bursts):
-            return Status.READ_ERROR, True
-        return self.status, False
+            return Status.READ_ERROR
+        return self.status
+
+    def publishes(self, status: Status, dropped: bool) -> bool:
+        """Whether a cursor moves."""
+        return status is Status.OK and not dropped and (
+            self.kind is Kind.SEND or (self.kind is Kind.RELEASE and self.count != 0))
+
+
+def random_bursts(config: AdapterConfig, dice: random.Random) -> list[Burst]:
+    """Three in ten fail, in one way or the other."""
+    how = dice.choice((None,) * 7 + ("read", "write", "both"))
+    length = dice.randint(1, 4)
+    bursts = []
+    for index in range(length):
+        hit = dice.random() < 0.5 or index == length - 1
+        bursts.append(Burst(
+            address=dice.randrange(1 << config.address_bits) & -4,
+            last=index == length - 1,
+            read_error=hit and how in ("read", "both"),
+            response=int(hit and how in ("write", "both"))))
+    # Where a message is abandoned, its end comes without a response.
+    if how is not None and dice.random() < 0.5:
+        bursts[-1].last = False
+        bursts.append(Burst(last=True, read_error=how != "write", response=None))
+    return bursts
 
 
 def random_messages(config: AdapterConfig, number: int, dice: random.Random) -> list[Message]:
-    """Messages of every kind; one in ten fails, one in four is refused."""
+    """Messages of every kind."""
     messages = []
     for tag in range(number):
+        kind = dice.choice((Kind.SEND,) * 5 + tuple(Kind))
         message = Message(
-            partition=dice.randrange(config.partitions), tag=tag & 255, event=dice.randrange(2),
-            notify=dice.randrange(2), dst_id=dice.randrange(config.entries),
-            receiver=dice.randrange(config.partitions),
-            offset=dice.choice((0, 64, (1 << OFFSET_BITS) - 4096)), count=dice.randint(1, 4095))
-        if dice.random() < 0.25:
-            message.status = dice.choice(
-                (Status.BAD_OP, Status.SRC_FAULT, Status.DST_FULL, Status.CANCELLED,
-                 Status.ABORTED))
-            messages.append(message)
-            continue
-        kind = dice.choice((None,) * 7 + ("read", "write", "both"))
-        length = dice.randint(1, 4)
-        for index in range(length):
-            hit = dice.random() < 0.5 or index == length - 1
-            message.bursts.append(Burst(
-                address=dice.randrange(1 << config.address_bits) & -4,
-                last=index == length - 1,
-                read_error=hit and kind in ("read", "both"),
-                response=int(hit and kind in ("write", "both"))))
-        # Where a message is abandoned, its end comes without a response.
-        if kind is not None and dice.random() < 0.5:
-            message.bursts[-1].last = False
-            message.bursts.append(Burst(last=True, read_error=kind != "write", response=None))
+            kind=kind, partition=dice.randrange(config.partitions), tag=tag & 255,
+            event=dice.randrange(2), notify=dice.randrange(2),
+            dst_id=dice.randrange(config.entries), receiver=dice.randrange(config.partitions),
+            known=dice.randrange(2), offset=dice.choice((0, 64, (1 << OFFSET_BITS) - 4096)),
+            next_position=dice.getrandbits(OFFSET_BITS), count=dice.randint(1, 4095),
+            waited=dice.getrandbits(OFFSET_BITS))
+        if kind is Kind.REFUSAL:
+            message.status = dice.choice(REFUSALS)
+        elif kind is Kind.RELEASE and dice.random() < 0.5:
+            message.count = 0
+        if message.moves:
+            message.bursts = random_bursts(config, dice)
         messages.append(message)
     return messages
 
 
+@dataclass
+class Run:
+    """What a run of the unit showed, and how often something rare was seen."""
+
+    statuses: list[Status] = field(default_factory=list)
+    dropped: int = 0
+    orphans: int = 0
+    late_ends: int = 0      # ends of grants that became orphans
+
+
+class Memory:
+    """What comes of the bus: ends, and responses, each in order and not before its message.
+
+    `stuck`: nothing comes.
+    """
+
+    def __init__(self, messages: list[Message], dice: random.Random, pace: float) -> None:
+        self.ends = [burst for message in messages for burst in message.bursts]
+        self.owners = [index for index, message in enumerate(messages) for _ in message.bursts]
+        self.dice = dice
+        self.pace = pace
+        self.stuck = False
+        self.ended = self.shown = 0     # of `ends`: taken, offered
+        self.answered = 0               # of `ends`: up to the last one with a response taken
+        self.respond = False
+
+    def offer(self, accepted: int, accepting: bool) -> tuple[Burst | None, int | None]:
+        """An end and an index of a response. They come at the earliest with their message."""
+        if self.shown == self.ended < len(self.ends) and not self.stuck:
+            self.shown += (self.owners[self.shown] < accepted + accepting
+                           and self.dice.random() < self.pace)
+        responding = next((index for index in range(self.answered, len(self.ends))
+                           if self.ends[index].response is not None
+                           and self.owners[index] < accepted), None)
+        if responding is not None and not self.stuck and self.dice.random() < self.pace:
+            self.respond = True
+        return (self.ends[self.ended] if self.shown > self.ended else None,
+                responding if self.respond else None)
+
+
 def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: float = 1.0,
-          seed: int = 0) -> list[Status]:
+          seed: int = 0, reset_chance: float = 0.0, down_chance: float = 0.0) -> Run:
     """Run `messages` through the unit of `module`; every output is compared in every cycle.
 
-    `pace` is the chance of a transfer of each stream in a cycle. Returns the statuses.
+    `pace` is the chance of a transfer of each stream in a cycle.
     """
     unit = module.CompletionUnit(config)
     dice = random.Random(seed)
-    statuses: list[Status] = []
+    run = Run()
 
     async def bench(ctx: Any) -> None:
+        memory = Memory(messages, dice, pace)
         offered = 0                             # messages accepted
-        ends = [burst for message in messages for burst in message.bursts]
-        owners = [index for index, message in enumerate(messages) for _ in message.bursts]
-        ended = answered = 0                    # of `ends`: taken
-        shown = 0                               # of `ends`: offered
         through = [0] * len(messages)           # bursts of each message that are through
         halted = [False] * config.partitions
-        released = completed = 0
-        released_now = respond = False
-        open_completion = False
-        fault_due: tuple[Any, ...] | None = None
-        moved = [index for index, message in enumerate(messages) if message.bursts]
+        halted_before = list(halted)
+        orphans: deque[int] = deque()
+        retiring: deque[int] = deque()          # through with their locks, oldest first
+        released_now = open_completion = False
+        down = down_before = False
+        down_since = completed_at_down = 0
+        completed = 0
+        resetting = [False] * config.partitions
+        resetting_before = list(resetting)
+        written_error = False
         quiet = cycle = 0
         while quiet < 10:
             cycle += 1
-            assert cycle < 200 + 60 * len(messages), "a command does not complete"
-            accept = (offered < len(messages) and dice.random() < pace
-                      and offered - completed < config.messages_in_flight)
+            assert cycle < 400 + 120 * len(messages), "a command does not complete"
+            in_flight = messages[completed:offered]
+            following = messages[offered] if offered < len(messages) else None
+            accept = following is not None and dice.random() < pace and fits(
+                config, following, in_flight, [messages[index] for index in orphans])
+            if following is not None and following.moves and down:
+                accept = False                  # refused with TIMEOUT
             ctx.set(unit.accepted.valid, accept)
             if accept:
-                message = messages[offered]
                 ctx.set(unit.accepted.payload, InFlight(config).const({
-                    name: getattr(message, name) for name in
-                    ("partition", "tag", "event", "notify", "status", "dst_id", "receiver",
-                     "offset", "count")}))
-            # An end, and its response, come at the earliest with the message's acceptance.
-            showing = shown > ended
-            if not showing and shown < len(ends) and owners[shown] < offered + accept:
-                showing = dice.random() < pace
-                shown += showing
-            ctx.set(unit.ends.valid, showing)
-            if showing:
-                burst = ends[ended]
+                    name: getattr(following, name)
+                    for name in (*TOLD, "kind", "notify", "status", "next_position")}))
+            end, responding = memory.offer(offered, accept)
+            ctx.set(unit.ends.valid, end is not None)
+            if end is not None:
                 ctx.set(unit.ends.payload, WriteEnd(config).const({
-                    "responds": burst.response is not None, "last": burst.last,
-                    "read_error": burst.read_error, "address": burst.address}))
-            responding = [index for index in range(answered, len(ends))
-                          if ends[index].response is not None and owners[index] < offered]
-            respond = respond or bool(responding) and dice.random() < pace
-            ctx.set(unit.responses.valid, respond)
-            if respond:
-                ctx.set(unit.responses.payload, ends[responding[0]].response)
+                    "responds": end.response is not None, "last": end.last,
+                    "read_error": end.read_error, "address": end.address}))
+            ctx.set(unit.responses.valid, responding is not None)
+            if responding is not None:
+                ctx.set(unit.responses.payload, memory.ends[responding].response)
             ctx.set(unit.releases.ready, dice.random() < pace)
             ctx.set(unit.completions.ready, dice.random() < pace)
             ctx.set(unit.halted, sum(bit << p for p, bit in enumerate(halted)))
+            ctx.set(unit.resetting, sum(bit << p for p, bit in enumerate(resetting)))
+            ctx.set(unit.down, down)
+            driven = list(halted)
             (_, _, end_taken, taken, release_valid, release_ready, release, valid, ready, report,
-             told, write_error, fault) = await ctx.tick().sample(
+             told, write_error, fault, moved, retired, settled) = await ctx.tick().sample(
                 unit.ends.ready, unit.responses.ready, unit.releases.valid,
                 unit.releases.ready, unit.releases.payload, unit.completions.valid,
                 unit.completions.ready, unit.completions.payload, unit.completed,
-                unit.write_error, unit.fault)
+                unit.write_error, unit.fault, unit.moved, unit.retired, unit.settled)
             offered += accept
 
-            # Responses, and what is said of their errors.
-            expected_error = 0
-            if respond and taken:
-                index = responding[0]
-                answered = index + 1
-                if ends[index].response:
-                    expected_error = 1 << messages[owners[index]].partition
-            assert write_error == expected_error, "write_error goes with the response"
-            if showing and end_taken:
-                assert ends[ended].response is None or (respond and taken), \
-                    "an end is taken without its response"
-                through[owners[ended]] += 1
-                ended += 1
-            respond = respond and not taken
-
-            # Completions: told once, in order, in the first cycle in which they are valid.
-            if valid and not open_completion:
+            # What was told: once, in order, with the first cycle of its completion.
+            fault_due = None
+            moved_due = None
+            if told.en:
+                assert completed < offered - accept, "completed before it was accepted"
                 message = messages[completed]
-                status, failed = message.outcome(halted[message.partition])
-                assert through[completed] == len(message.bursts), \
-                    "completed before its last response"
-                if message.bursts:
-                    assert released_now, "completed in another cycle than behind its release"
-                assert (report.partition, report.tag, report.event, report.notify, report.moved,
-                        report.dst_id, report.receiver, report.offset, report.count) == (
-                    message.partition, message.tag, message.event, message.notify,
-                    bool(message.bursts), message.dst_id, message.receiver, message.offset,
-                    message.count), "the completion is another command's"
+                p = message.partition
+                late = through[completed] < len(message.bursts) or (
+                    down_before and message.kind is Kind.RELEASE and bool(orphans))
+                if not down_before:
+                    assert not late, "completed before its last response"
+                timed_out = down_before and (late or message.kind is not Kind.RELEASE)
+                status = message.outcome(halted_before[p], timed_out)
+                dropped = resetting_before[p] and message.kind is not Kind.RAW
+                bus_failed = (status in (Status.READ_ERROR, Status.WRITE_ERROR)
+                              and message.is_command and not dropped)
+                failed = bus_failed or (status is Status.TIMEOUT and message.is_command
+                                        and not dropped)
+                assert valid == (message.kind is not Kind.RAW) or open_completion, \
+                    "completions has all but the manager's moves"
+                assert not open_completion, "a completion is overwritten"
                 assert report.status == status, "the status is wrong"
-                assert told.en, "completed is not told"
-                assert (told.partition, told.failed) == (message.partition, failed), \
+                published = message.publishes(status, dropped)
+                if message.kind is not Kind.RAW:
+                    assert tuple(report[name] for name in TOLD) == tuple(
+                        getattr(message, name) for name in TOLD), \
+                        "the completion is another command's"
+                    arrived = published or (message.kind is Kind.MVCL and not dropped
+                                            and status is Status.OK)
+                    assert (report.command, report.reserved, report.arrived, report.dropped) == (
+                        message.is_command, message.notify and message.holds, arrived,
+                        dropped), "what the completion means is wrong"
+                    assert dropped or report.sent == arrived, "counted as a message"
+                assert (told.partition, told.kind, told.command, told.failed, told.dropped) == (
+                    p, message.kind, message.is_command, failed, dropped), \
                     "completed is told wrongly"
-                assert fault.en == failed, "a fault record for each failure, and for no other"
-                if failed:
-                    fault_due = (message.partition, status, status == Status.WRITE_ERROR)
-                    assert (fault.partition, fault.status, fault.write) == fault_due, \
-                        "the fault record is wrong"
+                if message.kind in (Kind.GRANT, Kind.MVXL):
+                    moved_due = (p, message.kind is Kind.GRANT,
+                                 status is Status.OK and not dropped, message.offset,
+                                 message.count)
+                if bus_failed:
+                    fault_due = (p, status, status is Status.WRITE_ERROR)
                     if message.write_failures:
                         assert fault.address == message.write_failures[0], \
                             "the fault record's address is not the first failed burst's"
-                    halted[message.partition] = True
-                statuses.append(status)
+                if failed:
+                    halted[p] = True
+                if late:
+                    assert not released_now, "released before its last response"
+                    orphans.append(completed)
+                    run.orphans += 1
+                    run.late_ends += message.kind is Kind.RELEASE
+                else:
+                    assert released_now == message.holds, \
+                        "completed in another cycle than behind its release"
+                    retiring.append(completed)
+                run.statuses.append(status)
+                run.dropped += dropped
                 completed += 1
             else:
-                assert not told.en, "completed is told twice"
-                assert not fault.en, "a fault is recorded twice"
+                assert not valid or open_completion, "completed is not told"
+            assert ((fault.partition, fault.status, fault.write) if fault.en else None) == \
+                fault_due, "a fault record for each failure, and for no other"
+            assert ((moved.partition, moved.first, moved.good, moved.offset, moved.count)
+                    if moved.en else None) == moved_due, "moved is wrong"
             open_completion = bool(valid and not ready)
 
-            # Releases: one for each message that moved, never before its last response.
+            # What is through with its lock: at once, or as the oldest orphan.
+            if not told.en and retired.en:
+                assert orphans, "retired twice"
+                index = orphans.popleft()
+                assert through[index] == len(messages[index].bursts), \
+                    "retired before its last response"
+                assert not messages[index].holds or released_now, \
+                    "retired in another cycle than behind its release"
+                retiring.append(index)
+            if retiring:
+                index = retiring.popleft()
+                assert retired.en and (retired.partition, retired.kind) == (
+                    messages[index].partition, messages[index].kind), "retired is wrong"
+            else:
+                assert not retired.en, "retired is wrong"
+            absorbing = released_orphan = False
+            if orphans:
+                first = orphans[0]
+                absorbing = (through[first] == len(messages[first].bursts))
+                released_orphan = absorbing and messages[first].holds
+            # One that has just ended is an orphan from this cycle on, or was not one any more.
+            assert bool(settled) == (not orphans) or absorbing, "settled is wrong"
+
+            # Responses, and what is said of their errors.
+            error_due = 0
+            written_error = responding is not None and bool(taken)
+            if written_error:
+                memory.answered = responding + 1
+                owner = memory.owners[responding]
+                if memory.ends[responding].response and owner not in orphans:
+                    message = messages[owner]
+                    error_due = 1 << (config.manager if message.kind is Kind.RAW
+                                      else message.partition)
+                memory.respond = False
+            assert write_error == error_due, "write_error goes with the response"
+            if end is not None and end_taken:
+                assert end.response is None or written_error, "an end is taken without its response"
+                through[memory.owners[memory.ended]] += 1
+                memory.ended += 1
+
+            # Releases: one for each that holds a lock, never before its last response.
             released_now = False
             if release_valid:
-                assert released < len(moved), "a release too many"
-                message = messages[moved[released]]
-                assert through[moved[released]] == len(message.bursts), \
-                    "released before its last response"
-                status, _ = message.outcome(halted[message.partition])
-                assert (release.dst_id, release.advance) == (
-                    message.dst_id, status == Status.OK), "the release is wrong"
-                if release.advance:
-                    assert release.cursor == (message.offset + message.count) % (
-                        1 << OFFSET_BITS), "the cursor is wrong"
-                if release_ready:
-                    released += 1
-                    released_now = True
+                index = orphans[0] if released_orphan else completed
+                assert index < offered and messages[index].holds, "a release too many"
+                message = messages[index]
+                if not released_orphan:
+                    assert not orphans, "released past an orphan"
+                    assert through[index] == len(message.bursts), \
+                        "released before its last response"
+                status = Status.TIMEOUT if released_orphan else message.outcome(
+                    halted[message.partition], down and message.kind is not Kind.RELEASE)
+                published = message.publishes(status, resetting[message.partition])
+                assert (release.dst_id, release.advance) == (message.dst_id, published), \
+                    "the release is wrong"
+                if published:
+                    assert (release.count, release.position) == (
+                        message.count, message.next_position), "the cursor is wrong"
+                released_now = bool(release_ready)
 
-            # RESUME, once nothing of the partition is in flight.
+            # The memory goes down, stays so until nothing is outstanding, and comes up again.
+            down_before = down
+            if down:
+                memory.stuck = cycle < down_since + STUCK_CYCLES
+                if pace == 1.0 and cycle > down_since + TIMEOUT_CYCLES_EACH * (
+                        config.messages_in_flight + config.partitions + 1) + 4:
+                    assert completed >= completed_at_down, "not ended although the memory is down"
+                if not memory.stuck and not orphans and not in_flight and settled:
+                    down = dice.random() < 0.9
+            elif dice.random() < down_chance:
+                down = memory.stuck = True
+                down_since, completed_at_down = cycle, offered
+
+            # What is told in the next cycle was decided on what is driven in this one.
+            halted_before = driven
+
+            # Resets go on until nothing of the partition is left, RESUME waits as long.
+            resetting_before = list(resetting)
             for p in range(config.partitions):
-                if halted[p] and dice.random() < 0.2 and not any(
-                        message.partition == p for message in messages[completed:offered]):
+                left = any(messages[index].partition == p
+                           for index in (*orphans, *range(completed, offered)))
+                if resetting[p]:
                     halted[p] = False
-            quiet = quiet + 1 if completed == len(messages) else 0
-        assert released == len(moved)
-        assert (ended, answered) == (len(ends), answered)
+                    resetting[p] = left or dice.random() < 0.5
+                elif dice.random() < reset_chance:
+                    resetting[p] = True
+                elif halted[p] and not left and dice.random() < 0.2:
+                    halted[p] = False
+            quiet = quiet + 1 if completed == len(messages) and not orphans else 0
+        assert memory.ended == len(memory.ends)
 
     sim = Simulator(unit)
     sim.add_clock(1e-6)
     sim.add_testbench(bench)
     sim.run()
-    return statuses
+    return run
+
+
+def fits(config: AdapterConfig, following: Message, in_flight: list[Message],
+         orphans: list[Message]) -> bool:
+    """Whether something more may be accepted: so many commands, and one end of each grant."""
+    if following.is_command:
+        return sum(message.is_command for message in in_flight) < config.messages_in_flight
+    alike = [message for message in (*in_flight, *orphans) if message.kind is following.kind]
+    if following.kind is Kind.RAW:
+        return not alike
+    return all(message.partition != following.partition for message in alike)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -247,74 +433,187 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
 def test_random_messages(name: str, pace: float) -> None:
     config = CONFIGS[name]
     messages = random_messages(config, 250, random.Random(3))
-    statuses = check(completion, config, messages, pace=pace, seed=4)
-    assert {Status.OK, Status.READ_ERROR, Status.WRITE_ERROR, Status.ABORTED,
-            Status.DST_FULL} <= set(statuses)
+    run = check(completion, config, messages, pace=pace, seed=4)
+    assert {Status.OK, Status.READ_ERROR, Status.WRITE_ERROR, Status.ABORTED} <= set(run.statuses)
+    assert set(REFUSALS[1:]) & set(run.statuses)
+    assert not run.dropped and not run.orphans
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("pace", [1.0, 0.4])
+def test_resets(name: str, pace: float) -> None:
+    config = CONFIGS[name]
+    messages = random_messages(config, 250, random.Random(5))
+    run = check(completion, config, messages, pace=pace, seed=6, reset_chance=0.01)
+    assert run.dropped > 30
+    assert {Status.OK, Status.READ_ERROR, Status.WRITE_ERROR} <= set(run.statuses)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("pace", [1.0, 0.4])
+def test_memory_down(name: str, pace: float) -> None:
+    config = CONFIGS[name]
+    messages = random_messages(config, 300, random.Random(7))
+    run = check(completion, config, messages, pace=pace, seed=8, reset_chance=0.002,
+                down_chance=0.01)
+    assert run.orphans > 15 and run.late_ends and run.dropped
+    assert {Status.OK, Status.TIMEOUT} <= set(run.statuses)
 
 
 def moving(*bursts: Burst, partition: int = 0, **options: Any) -> Message:
     return Message(partition=partition, bursts=list(bursts), **options)
 
 
+def refused(status: Status, partition: int = 0) -> Message:
+    return Message(kind=Kind.REFUSAL, status=status, partition=partition)
+
+
 def test_write_error_wins_over_read_error_of_the_same_message() -> None:
     both = [moving(Burst(last=False, read_error=True, response=0), Burst(response=1)),
             moving(Burst(last=False, response=1), Burst(read_error=True), partition=1)]
-    assert check(completion, CONFIGS["small"], both) == [Status.WRITE_ERROR] * 2
+    assert check(completion, CONFIGS["small"], both).statuses == [Status.WRITE_ERROR] * 2
 
 
 def test_first_failed_burst_is_recorded() -> None:
     message = moving(Burst(address=0x40, last=False), Burst(address=0x80, last=False, response=1),
                      Burst(address=0xC0, response=1))
-    assert check(completion, CONFIGS["small"], [message]) == [Status.WRITE_ERROR]
+    assert check(completion, CONFIGS["small"], [message]).statuses == [Status.WRITE_ERROR]
 
 
-def test_behind_a_failure_everything_of_the_partition_is_aborted() -> None:
-    """Moves and refusals, also the very next ones; of another partition nothing is."""
-    messages = [moving(Burst(response=1)), moving(Burst()), Message(status=Status.DST_FULL),
-                moving(Burst(response=1)), moving(Burst(), partition=1)]
-    statuses = check(completion, CONFIGS["large"], messages)
-    assert statuses == [Status.WRITE_ERROR] + 3 * [Status.ABORTED] + [Status.OK]
+@pytest.mark.parametrize("kind", [Kind.SEND, Kind.MVCL, Kind.MVXL])
+def test_behind_a_failure_every_command_of_the_partition_is_aborted(kind: Kind) -> None:
+    """Moves and refusals, also the very next ones; but not the end of a grant, and nothing of
+    another partition or of the manager."""
+    messages = [moving(Burst(response=1), kind=kind), moving(Burst(), kind=kind),
+                refused(Status.DST_FULL), moving(Burst(response=1)), Message(kind=Kind.RELEASE),
+                moving(Burst(), partition=1), moving(Burst(), kind=Kind.RAW)]
+    run = check(completion, CONFIGS["large"], messages)
+    assert run.statuses == [Status.WRITE_ERROR] + 3 * [Status.ABORTED] + 3 * [Status.OK]
+
+
+def test_a_failure_of_the_managers_move_halts_nobody() -> None:
+    messages = [moving(Burst(response=1), kind=Kind.RAW), moving(Burst()),
+                moving(Burst(read_error=True), kind=Kind.RAW, partition=1),
+                moving(Burst(), partition=1)]
+    run = check(completion, CONFIGS["small"], messages)
+    assert run.statuses == [Status.WRITE_ERROR, Status.OK, Status.READ_ERROR, Status.OK]
 
 
 def test_end_without_response_waits_for_none() -> None:
     abandoned = [moving(Burst(response=None, read_error=True)),
                  moving(Burst(response=None), partition=1)]
-    assert check(completion, CONFIGS["small"], abandoned) == [Status.READ_ERROR, Status.OK]
+    run = check(completion, CONFIGS["small"], abandoned)
+    assert run.statuses == [Status.READ_ERROR, Status.OK]
+
+
+def check_everything(module: Any) -> None:
+    """Random messages of every kind: alone, with resets, and with a memory that goes down."""
+    config = CONFIGS["small"]
+    messages = random_messages(config, 150, random.Random(5))
+    check(module, config, messages, pace=0.7, seed=6)
+    check(module, config, messages, pace=0.7, seed=6, reset_chance=0.01)
+    check(module, config, messages, pace=1.0, seed=7, down_chance=0.02, reset_chance=0.01)
+    check(module, config, messages, pace=0.7, seed=8, down_chance=0.02)
 
 
 FAULTS = [
     ("response-not-awaited", "& (~end.responds | self.responses.valid)", "",
      "an end is taken without its response"),
-    ("published-on-first-end", "with m.If(end.last):", "with m.If(1):", "before its last response"),
+    ("published-on-first-end", "with m.If(end.last):\n                        m.d.sync",
+     "with m.If(1):\n                        m.d.sync", "before its last response"),
     ("response-awaited-always", "& (~end.responds | self.responses.valid)",
      "& self.responses.valid", "does not complete"),
     ("read-error-wins", "m.Elif(write_failed):", "m.Elif(write_failed & ~read_failed):",
      "the release is wrong|the status is wrong"),
-    ("aborted-not", "with m.If(halted):", "with m.If(halted & moved):", "the status is wrong"),
-    ("cursor-after-failure", "published.eq(moved & (status == Status.OK))", "published.eq(moved)",
+    ("aborted-not", "with m.Elif(halted):", "with m.Elif(halted & moves):", "the status is wrong"),
+    ("end-of-a-grant-aborted", ".bit_select(head.partition, 1) & is_command)",
+     ".bit_select(head.partition, 1))", "wrong"),
+    ("cursor-after-failure", "published.eq((status == Status.OK) & ", "published.eq(",
      "the release is wrong"),
-    ("cursor-without-count", "cursor.eq(head.offset + head.count)", "cursor.eq(head.offset)",
-     "the cursor is wrong"),
+    ("cursor-in-reset", "published.eq((status == Status.OK) & ~dropped & (",
+     "published.eq((status == Status.OK) & (", "the release is wrong"),
+    ("published-without-bytes", " & (head.count != 0))))", ")))", "the release is wrong"),
+    ("cursor-of-mvcl", "(head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE)",
+     "(head.kind == Kind.SEND) | (head.kind == Kind.MVCL) | ((head.kind == Kind.RELEASE)",
+     "the release is wrong"),
+    ("cursor-without-count", "self.releases.payload.position.eq(head.next_position)",
+     "self.releases.payload.position.eq(head.offset)", "the cursor is wrong"),
     ("error-kept", "                read_failed.eq(0),\n", "", "wrong"),
     ("write-error-kept", "                write_failed.eq(0),\n", "", "wrong"),
     ("last-failed-address", "with m.If(~write_failed):", "with m.If(1):", "first failed burst"),
-    ("failed-although-halted", "failed.eq(~halted & (", "failed.eq((", "told wrongly"),
+    ("failed-although-halted", "is_command & ~dropped & ~halted & (status",
+     "is_command & ~dropped & (status", "told wrongly"),
+    ("failed-in-reset", "is_command & ~dropped & ~halted & (status",
+     "is_command & ~halted & (status", "told wrongly"),
+    ("managers-move-halts", "bus_failed.eq(is_command & ~dropped", "bus_failed.eq(~dropped",
+     "told wrongly"),
+    ("timeout-does-not-halt", "failed.eq(bus_failed | (is_command", "failed.eq(0 & (is_command",
+     "told wrongly"),
+    ("manager-in-reset", "(head.partition, 1) & ~is_raw)", "(head.partition, 1))", "wrong"),
     ("completion-overwritten", "with m.If(~self.completions.valid):",
-     "with m.If(1):", "told twice|another command"),
-    ("released-without-handshake", "with m.If(~moved | self.releases.ready):", "with m.If(1):",
-     "behind its release|too many"),
-    ("refused-releases", "self.releases.valid.eq(moved)", "self.releases.valid.eq(1)",
-     "release too many|the release is wrong|before its last"),
-    ("write-error-late", "self.write_error.eq(1 << head.partition)",
-     "self.write_error.eq(end.last << head.partition)", "goes with the response"),
-    ("moved-lost", "report.moved.eq(moved)", "report.moved.eq(published)", "another command's"),
+     "with m.If(1):", "a completion is overwritten"),
+    ("released-without-handshake", "with m.If(~holds | late | self.releases.ready):",
+     "with m.If(1):", "behind its release|too many"),
+    ("mvxl-releases", "self.releases.valid.eq(holds & ~late)",
+     "self.releases.valid.eq((holds | moves) & ~late)", "a release too many"),
+    ("orphan-releases-at-once", "self.releases.valid.eq(holds & ~late)",
+     "self.releases.valid.eq(holds)", "before its last response|past an orphan"),
+    ("write-error-late", "self.write_error.eq(1 << agent)",
+     "self.write_error.eq(end.last << agent)", "goes with the response"),
+    ("write-error-of-a-partition", "self.write_error.eq(1 << agent)",
+     "self.write_error.eq(1 << head.partition)", "goes with the response"),
+    ("managers-move-reported", "self.completions.valid.eq(~is_raw)",
+     "self.completions.valid.eq(1)", "all but the manager's moves"),
+    ("waited-lost", "report.waited.eq(head.waited)", "report.waited.eq(0)", "another command's"),
+    ("reserved-by-mvxl", "report.reserved.eq(head.notify & holds)",
+     "report.reserved.eq(head.notify)", "what the completion means"),
+    ("mvcl-not-notified", "report.arrived.eq(published | ((head.kind == Kind.MVCL)",
+     "report.arrived.eq(published | (0", "what the completion means"),
+    ("mvcl-not-counted", "report.sent.eq(published | ((head.kind == Kind.MVCL)",
+     "report.sent.eq(published | (0", "counted as a message"),
+    ("end-of-a-grant-a-command", "is_command.eq(~is_raw & (head.kind != Kind.RELEASE))",
+     "is_command.eq(~is_raw)", "wrong"),
+    ("dropped-lost", "report.dropped.eq(dropped)", "report.dropped.eq(0)",
+     "what the completion means"),
+    ("moved-in-reset", "self.moved.good.eq((status == Status.OK) & ~dropped)",
+     "self.moved.good.eq(status == Status.OK)", "moved is wrong"),
+    ("moved-although-failed", "self.moved.good.eq((status == Status.OK) & ~dropped)",
+     "self.moved.good.eq(~dropped)", "moved is wrong"),
+    ("grant-not-first", "self.moved.first.eq(head.kind == Kind.GRANT)",
+     "self.moved.first.eq(head.kind == Kind.MVXL)", "moved is wrong"),
+    ("release-times-out-always", "self.down & (late | (head.kind != Kind.RELEASE))",
+     "self.down", "wrong"),
+    ("only-orphans-time-out", "self.down & (late | (head.kind != Kind.RELEASE))",
+     "self.down & late", "wrong"),
+    ("waits-for-the-memory", "(~moves | (self.down & ~end_there))", "~moves",
+     "not ended although|does not complete"),
+    ("end-of-a-grant-past-orphans", "late.eq(moves | holds)", "late.eq(moves)",
+     "released past an orphan|told wrongly|the release is wrong|the status is wrong"),
+    ("orphan-through-on-first-end", "with m.If(end.last):\n                            m.next",
+     "with m.If(1):\n                            m.next", "settled|retired|a release too many"),
+    ("orphan-through-without-release", "with m.If(~oldest.holds | self.releases.ready):",
+     "with m.If(1):", "retired"),
+    ("orphan-retired-at-once", "retiring.eq((done & ~orphaned) | absorbed)",
+     "retiring.eq(done | absorbed)", "retired is wrong"),
+    ("settled-with-orphans", "self.settled.eq(orphan_count == 0)", "self.settled.eq(1)",
+     "settled is wrong"),
 ]
+
+
+def test_planted_fault_in_the_size_of_the_orphans() -> None:
+    """More ends of grants than messages may be behind orphans."""
+    config = CONFIGS["crowd"]
+    messages = [moving(Burst(), partition=p) for p in range(config.messages_in_flight)]
+    messages += [Message(kind=Kind.RELEASE, partition=p) for p in range(config.partitions)]
+    assert check(completion, config, messages, seed=1, down_chance=1.0).late_ends
+    module = mutated(completion, "Queue(orphan, depth=depth)",
+                     "Queue(orphan, depth=2 * config.messages_in_flight)")
+    with pytest.raises(AssertionError, match="settled|retired|does not complete"):
+        check(module, config, messages, seed=1, down_chance=1.0)
 
 
 @pytest.mark.parametrize(("name", "old", "new", "expected"), FAULTS,
                          ids=[fault[0] for fault in FAULTS])
 def test_planted_fault(name: str, old: str, new: str, expected: str) -> None:
-    config = CONFIGS["small"]
-    messages = random_messages(config, 120, random.Random(5))
     with pytest.raises(AssertionError, match=expected):
-        check(mutated(completion, old, new), config, messages, pace=0.7, seed=6)
+        check_everything(mutated(completion, old, new))

@@ -195,6 +195,7 @@ def test_derived_sizes() -> None:
     assert config.register_address_bits == 15
     assert config.message_count_bits == 6
     assert config.user_bits == 3
+    assert (config.manager, config.agents) == (4, 5)
     assert config.event_slots >= config.messages_in_flight + 4 * config.notification_slots
     assert config.event_slots & (config.event_slots - 1) == 0
 
@@ -208,6 +209,15 @@ def test_manager_page_is_behind_the_partitions(partitions: int, page: int, bits:
     assert config.manager_page == page >= partitions
     assert config.register_address_bits == bits
     assert (page + 1) * config.page_bytes <= 1 << bits
+
+
+@pytest.mark.parametrize(("partitions", "manager"), [(1, 2), (2, 2), (3, 4), (5, 8), (32, 32)])
+def test_the_manager_is_an_agent_of_its_own(partitions: int, manager: int) -> None:
+    """No partition has its number, and it is the highest bit of AxUSER alone."""
+    config = AdapterConfig(partitions=partitions)
+    assert config.manager == manager >= partitions
+    assert config.manager == 1 << (config.user_bits - 1)
+    assert config.agents == manager + 1
 
 
 def test_describe() -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from mvxl.config import AdapterConfig
-from mvxl.driver import (AdapterError, CommitRefused, Event, Fault, ManagerDriver,
-                         PartitionDriver, QueueFull, RewindRefused, TableEntry)
-from mvxl.messages import EventKind, Status
+from mvxl.driver import (AdapterError, CommitRefused, ConsumeRefused, Counters, Event, Fault,
+                         GrantAddresses, GrantState, Lock, ManagerDriver, MemoryState, MoveFailed,
+                         NoGrant, PartitionDriver, QueueFull, ReleaseRefused, RewindRefused,
+                         TableEntry)
+from mvxl.messages import EventKind, GrantKind, Status
 
 CONFIG = AdapterConfig(partitions=3, page_bytes=16_384)
 PAGE = 1 * 16_384
@@ -257,22 +259,179 @@ def test_status() -> None:
 def test_rewind() -> None:
     driver, transport = partition_driver({0x6C: [0b001, 0b001, 0b010]})
     run(driver.rewind(6))
-    assert transport.writes == [(PAGE + 0x68, 6)]
+    assert transport.writes == [(PAGE + 0x54, 6)]
+    assert transport.reads == [PAGE + 0x6C] * 3
+
+
+def test_an_outcome_is_awaited_until_it_is_done_and_no_longer_busy() -> None:
+    driver, transport = partition_driver({0x6C: [0b000, 0b011, 0b010]})
+    run(driver.rewind(6))
     assert transport.reads == [PAGE + 0x6C] * 3
 
 
 def test_rewind_refused() -> None:
     driver, _ = partition_driver({0x6C: [0b001, 0b110]})
-    with pytest.raises(RewindRefused, match="^REWIND needs an entry that partition 1 owns and that "
-                                            "no message is in flight to; 6 is none$"):
+    with pytest.raises(RewindRefused, match="^REWIND needs an append entry that partition 1 owns "
+                                            "and that no message is in flight to; 6 is none$"):
         run(driver.rewind(6))
 
 
-def test_receive_cursor() -> None:
-    driver, transport = partition_driver({0x64: [64, 128]})
-    assert run(driver.receive_cursor(6)) == 64
-    assert run(driver.receive_cursor(6)) == 128
-    assert transport.writes == [(PAGE + 0x60, 6)]
+def test_consume() -> None:
+    driver, transport = partition_driver({0x6C: [0b001, 0b010]})
+    run(driver.consume(6, 128))
+    run(driver.consume(6, 64))
+    assert in_page(PAGE, transport.writes) == [(0x58, 6), (0x5C, 128), (0x5C, 64)]
+    assert transport.reads == [PAGE + 0x6C] * 3
+
+
+def test_consume_refused() -> None:
+    driver, _ = partition_driver({0x6C: [0b001, 0b110]})
+    with pytest.raises(ConsumeRefused, match="^CONSUME needs a ring that partition 1 owns with at "
+                                             "least 65 bytes filled; 6 is none$"):
+        run(driver.consume(6, 65))
+
+
+@pytest.mark.parametrize(("copy", "offset"), [(0, 0x60), (1, 0x70)])
+def test_receive_cursor_and_head(copy: int, offset: int) -> None:
+    driver, transport = partition_driver({offset + 4: [64, 128], offset + 8: 32})
+    assert run(driver.receive_cursor(6, copy=copy)) == 64
+    assert run(driver.receive_cursor(6, copy=copy)) == 128
+    assert run(driver.receive_head(6, copy=copy)) == 32
+    assert transport.writes == [(PAGE + offset, 6)]
+    assert run(driver.receive_head(7, copy=copy)) == 32
+    assert transport.writes[1:] == [(PAGE + offset, 7)]
+
+
+def test_receive_cursor_wrong_copy() -> None:
+    driver, transport = partition_driver({})
+    with pytest.raises(ValueError, match="^copy must be 0 or 1, not 2$"):
+        run(driver.receive_cursor(6, copy=2))
+    assert transport.writes == transport.reads == []
+
+
+def test_mvcl() -> None:
+    driver, transport = partition_driver({0x08: status_word()})
+    assert run(driver.mvcl(5, 0x100, 6, 0x80, 64, fence=True, event=True, tag=3)) == 1
+    assert in_page(PAGE, transport.writes) == [
+        (0x20, 5), (0x24, 0x100), (0x28, 6), (0x2C, 0x80), (0x30, 64), (0x34, 0x362)]
+    del transport.writes[:]
+    assert run(driver.send(5, 0x100, 7, 64)) == 2
+    assert in_page(PAGE, transport.writes) == [(0x28, 7), (0x34, 1)]
+
+
+def test_all_commands_share_the_queue() -> None:
+    """One room, one numbering."""
+    driver, transport = partition_driver({0x08: [status_word(room=4), status_word(0b01, room=0)],
+                                          0x0C: 10})
+    numbers = [run(command) for command in (
+        driver.mvcl(0, 0, 0, 0, 1), driver.grant(0, 0, 0, 1), driver.mvxl(1, 0, 0, 1),
+        driver.send(0, 0, 0, 1))]
+    assert numbers == [11, 12, 13, 14]
+    del transport.writes[:]
+    with pytest.raises(QueueFull, match="^partition 1 takes no command: its queue is full$"):
+        run(driver.mvxl(9, 9, 9, 9))
+    assert transport.writes == []
+
+
+def privileged_driver(words: dict[int, int | list[int]]) -> tuple[
+        PartitionDriver, FakeTransport, FakeTransport]:
+    """A driver with a transport for what needs no privilege, and one for what does."""
+    transport = FakeTransport({PAGE + offset: word for offset, word in words.items()
+                               if offset < 0xA0})
+    privileged = FakeTransport({PAGE + offset: word for offset, word in words.items()
+                                if offset >= 0xA0})
+    return PartitionDriver(transport, CONFIG, 1, privileged=privileged), transport, privileged
+
+
+def test_grant_goes_through_the_privileged_transport() -> None:
+    driver, transport, privileged = privileged_driver({0x08: status_word()})
+    assert run(driver.grant(5, 0x40, 7, 4096, kind=GrantKind.CPU, wait=True, event=True,
+                            notify=True, tag=0x21)) == 1
+    assert transport.writes == []
+    assert in_page(PAGE, privileged.writes) == [
+        (0xA0, 5), (0xA4, 0x40), (0xA8, 7), (0xAC, 4096), (0xB0, 0x21D1)]
+    del privileged.writes[:]
+    run(driver.grant(5, 0x40, 8, 4096))
+    assert in_page(PAGE, privileged.writes) == [(0xA8, 8), (0xB0, 0)]
+    assert set(transport.reads) == {PAGE + 0x08, PAGE + 0x0C} and privileged.reads == []
+
+
+def test_grant_wrong_value() -> None:
+    driver, transport = partition_driver({0x08: status_word()})
+    with pytest.raises(ValueError, match=r"^grant_dst_id\.id must be between 0 and 65535, not -1$"):
+        run(driver.grant(0, 0, -1, 1))
+    assert transport.writes == transport.reads == []
+
+
+def test_grant_state() -> None:
+    driver, transport, privileged = privileged_driver({
+        0xB4: 0b1111, 0xB8: 0xFFFF_FFFF, 0xBC: 100})
+    assert run(driver.grant_state()) == GrantState(
+        held=True, live=True, kind=GrantKind.CPU, busy=True, token=0xFFFF_FFFF, acknowledged=100)
+    privileged.words[PAGE + 0xB4] = 0b0001
+    state = run(driver.grant_state())
+    assert (state.held, state.live, state.kind, state.busy) == (
+        True, False, GrantKind.ENGINE, False)
+    assert transport.reads == []
+
+
+ADDRESSES = {0xC0: 0x8000_0000, 0xC4: 0x1, 0xC8: 0x4000_0F00, 0xCC: 0x2, 0xD0: 256,
+             0xD4: 0x4000_0000, 0xD8: 0x3}
+
+
+def test_grant_addresses() -> None:
+    driver, transport, _ = privileged_driver(ADDRESSES | {0xB4: 0b0111})
+    assert run(driver.grant_addresses(256)) == GrantAddresses(
+        0x1_8000_0000, ((0x2_4000_0F00, 256),))
+    assert run(driver.grant_addresses(1000)) == GrantAddresses(
+        0x1_8000_0000, ((0x2_4000_0F00, 256), (0x3_4000_0000, 744)))
+    assert transport.reads == []
+
+
+@pytest.mark.parametrize("state", [0b0000, 0b0011, 0b0101])
+def test_grant_addresses_of_no_live_cpu_grant(state: int) -> None:
+    """None at all, one of kind ENGINE, one that expired while its addresses were read."""
+    driver, _ = partition_driver(ADDRESSES | {0xB4: state})
+    with pytest.raises(NoGrant, match="^partition 1 must have a live grant of kind CPU to be told "
+                                      "its addresses, and has none$"):
+        run(driver.grant_addresses(256))
+
+
+def test_mvxl() -> None:
+    driver, transport, privileged = privileged_driver({0x08: status_word()})
+    assert run(driver.mvxl(0x1234, 64, 128, 32, fence=True, event=True, tag=9)) == 1
+    assert in_page(PAGE, privileged.writes) == [
+        (0xE8, 0x1234), (0xEC, 64), (0xF0, 128), (0xF4, 32), (0xF8, 0x960)]
+    assert transport.writes == []
+
+
+def test_release() -> None:
+    driver, transport, privileged = privileged_driver({0xE4: [0b01, 0b01, 0b10]})
+    run(driver.release(0x1234, 32))
+    assert in_page(PAGE, privileged.writes) == [(0xDC, 0x1234), (0xE0, 32)]
+    assert privileged.reads == [PAGE + 0xE4] * 3
+    assert transport.writes == transport.reads == []
+
+
+@pytest.mark.parametrize("status", [Status.STALE, Status.BUSY, Status.BAD_COUNT, Status.TIMEOUT])
+def test_release_refused(status: Status) -> None:
+    driver, _ = partition_driver({0xE4: [0b01, 0b10 | status.value << 4]})
+    with pytest.raises(ReleaseRefused, match="^release of 32 bytes under token 7 of partition 1 "
+                                             f"was refused: {status.name}$") as refusal:
+        run(driver.release(7, 32))
+    assert refusal.value.status is status
+
+
+def test_forget_after_a_reset() -> None:
+    """Everything is written again, room is looked up, and numbers go on from COMPLETED."""
+    driver, transport = partition_driver({0x08: status_word(), 0x0C: [5, 0]})
+    assert run(driver.send(5, 0, 7, 64)) == 6
+    del transport.writes[:], transport.reads[:]
+    driver.forget()
+    assert run(driver.send(5, 0, 7, 64)) == 1
+    assert in_page(PAGE, transport.writes) == [
+        (0x20, 5), (0x24, 0), (0x28, 7), (0x30, 64), (0x34, 1)]
+    assert transport.reads == [PAGE + 0x08, PAGE + 0x0C]
 
 
 VERSION = 0x4D56_0001
@@ -312,6 +471,9 @@ def test_enable_and_disable_partition() -> None:
     assert in_page(MANAGER, transport.writes) == [(0x140, 0)]
     with pytest.raises(ValueError, match="^index of partition_max_count must be between 0 and 2"):
         run(driver.enable_partition(3, max_count=1))
+    for grants, word in (({"grant_engine": True}, 0b011), ({"grant_cpu": True}, 0b101)):
+        run(driver.enable_partition(0, max_count=1, **grants))
+        assert transport.writes[-1] == (MANAGER + 0x100, word)
 
 
 ENTRY = TableEntry(base=0x12_3456_7840, length=0x1000, owner=2, senders={0, 2}, may_send=False)
@@ -324,6 +486,12 @@ def test_commit_entry() -> None:
         (0x20, 9), (0x24, 0x3456_7840), (0x28, 0x12), (0x2C, 0x1000), (0x30, 0x205), (0x34, 0b101)]
     assert transport.writes[-1] == (MANAGER + 0x38, 1)
     assert transport.reads == [MANAGER + 0x3C] * 3
+
+
+def test_commit_ring() -> None:
+    driver, transport = manager_driver({0x3C: 0b10})
+    run(driver.commit_entry(9, TableEntry(base=0, length=64, owner=1, ring=True)))
+    assert (MANAGER + 0x30, 0x10F) in transport.writes
 
 
 @pytest.mark.parametrize(("reason", "name"), [
@@ -353,7 +521,10 @@ def test_commit_entry_wrong_value(change: dict[str, Any], message: str) -> None:
 def test_revoke_entry() -> None:
     driver, transport = manager_driver({0x3C: 0b10})
     run(driver.revoke_entry(9))
-    assert in_page(MANAGER, transport.writes) == [(0x20, 9), (0x30, 0), (0x38, 1)]
+    assert in_page(MANAGER, transport.writes) == [(0x48, 9)]
+    transport.words[MANAGER + 0x3C] = [0b01, 0b110 | 2 << 4]
+    with pytest.raises(CommitRefused, match="^revoke of entry 99 was refused: BAD_ID$"):
+        run(driver.revoke_entry(99))
 
 
 def test_faults() -> None:
@@ -372,3 +543,132 @@ def test_clear_fault() -> None:
     assert transport.writes == [(MANAGER + 0x44, 0b100)]
     with pytest.raises(ValueError, match="^partition must be between 0 and 2, not 3$"):
         run(driver.clear_fault(3))
+
+
+def test_fault_of_an_access_without_privilege() -> None:
+    driver, _ = manager_driver({0x40: 0b010, 0x12C: 0b11 | 2 << 4, 0x130: 0xB0})
+    assert run(driver.faults()) == [Fault(1, "WRITE", Status.NOT_PERMITTED, 0xB0, 0)]
+
+
+def test_lease_and_memory_timeout() -> None:
+    driver, transport = manager_driver({})
+    run(driver.set_lease(10_000))
+    run(driver.set_memory_timeout(5000))
+    assert in_page(MANAGER, transport.writes) == [(0x4C, 10_000), (0x5C, 5000)]
+
+
+def test_locks() -> None:
+    driver, transport = manager_driver({0x118: 0b0111 | 9 << 16, 0x138: 0, 0x158: 0b1001 | 3 << 16})
+    assert run(driver.locks()) == [
+        Lock(0, 9, GrantKind.CPU, live=True, busy=False),
+        Lock(2, 3, GrantKind.ENGINE, live=False, busy=True)]
+    assert transport.writes == []
+
+
+def test_release_locks() -> None:
+    driver, transport = manager_driver({})
+    run(driver.release_locks(2, 0, 2))
+    assert in_page(MANAGER, transport.writes) == [(0x50, 0b101)]
+    with pytest.raises(ValueError, match="^partition must be between 0 and 2, not 3$"):
+        run(driver.release_locks(0, 3))
+    assert len(transport.writes) == 1
+
+
+def test_reset_partition() -> None:
+    """Waits for that partition only."""
+    driver, transport = manager_driver({0x58: [0b111, 0b110, 0b101]})
+    run(driver.reset_partition(1))
+    assert in_page(MANAGER, transport.writes) == [(0x54, 0b010)]
+    assert transport.reads == [MANAGER + 0x58] * 3
+    with pytest.raises(ValueError, match="^partition must be between 0 and 2, not -1$"):
+        run(driver.reset_partition(-1))
+
+
+@pytest.mark.parametrize(("word", "state"), [
+    (0b000_0000, MemoryState(False, False, None)), (0b000_0010, MemoryState(False, True, None)),
+    (0b001_0001, MemoryState(True, False, "R")), (0b000_0011, MemoryState(True, True, "AR")),
+    (0b100_0001, MemoryState(True, False, "B")), (0b111_0001, MemoryState(True, False, "7"))])
+def test_memory_state(word: int, state: MemoryState) -> None:
+    driver, _ = manager_driver({0x60: word})
+    assert run(driver.memory_state()) == state
+
+
+def test_memory_up() -> None:
+    driver, transport = manager_driver({0x60: 0b10})
+    run(driver.memory_up())
+    assert in_page(MANAGER, transport.writes) == [(0x64, 1)]
+
+
+def test_memory_up_in_vain() -> None:
+    driver, _ = manager_driver({0x60: 0b011_0001})
+    with pytest.raises(AdapterError, match="^MEMORY_UP needs a memory port with nothing "
+                                           "outstanding; it is still down, because channel W did "
+                                           "not move$"):
+        run(driver.memory_up())
+
+
+class Counting(FakeTransport):
+    """Shows other counters for each pair that is selected, some time after a snapshot."""
+
+    pending = 2
+
+    async def read32(self, address: int) -> int:
+        register = address - MANAGER
+        if register == 0x08:
+            self.pending -= 1
+            return (self.pending >= 0) << 3
+        assert self.pending < 0, "the snapshot shows"
+        assert 0xA0 <= register < 0xC0, "a counter"
+        assert self.writes[0] == (MANAGER + 0x68, 1), "after the snapshot"
+        assert self.writes[-1][0] == MANAGER + 0x6C
+        return self.writes[-1][1] << 8 | register
+
+
+def counts(select: int) -> Counters:
+    """What `Counting` shows."""
+    wide = [(select << 8 | high) << 32 | select << 8 | low
+            for low, high in ((0xA0, 0xA4), (0xA8, 0xAC), (0xB0, 0xB4), (0xB8, 0xBC))]
+    return Counters(messages=wide[0], bytes=wide[1], refused=wide[2], waited_cycles=wide[3])
+
+
+def test_counters() -> None:
+    transport = Counting()
+    driver = ManagerDriver(transport, CONFIG)
+    assert run(driver.counters([(2, 1), (1, None)])) == {
+        (2, 1): counts(0x102), (1, None): counts(0x1_0001)}
+    assert in_page(MANAGER, transport.writes) == [(0x68, 1), (0x6C, 0x102), (0x6C, 0x1_0001)]
+
+
+def test_counters_of_all() -> None:
+    transport = Counting()
+    found = run(ManagerDriver(transport, CONFIG).counters())
+    assert len(found) == 3 * 4 and len(transport.writes) == 1 + 3 * 4
+    assert found[0, 0] == counts(0) and found[0, 2] == counts(0x200)
+    assert found[2, None] == counts(0x1_0002)
+
+
+@pytest.mark.parametrize(("pair", "message"), [
+    ((3, 0), "^a sender must be between 0 and 2, not 3$"),
+    ((0, 3), "^a receiver must be between 0 and 2, not 3$")])
+def test_counters_wrong_pair(pair: tuple[int, int], message: str) -> None:
+    driver, transport = manager_driver({})
+    with pytest.raises(ValueError, match=message):
+        run(driver.counters([(0, 0), pair]))
+    assert transport.writes == []
+
+
+def test_managers_mvxl() -> None:
+    driver, transport = manager_driver({0xD8: [0b01, 0b01, 0b10]})
+    run(driver.mvxl(0x12_3456_789A, 0xF_0000_0001, 17))
+    assert sorted(in_page(MANAGER, transport.writes[:-1])) == [
+        (0xC0, 0x3456_789A), (0xC4, 0x12), (0xC8, 1), (0xCC, 0xF), (0xD0, 17)]
+    assert transport.writes[-1] == (MANAGER + 0xD4, 1)
+    assert transport.reads == [MANAGER + 0xD8] * 3
+
+
+def test_managers_mvxl_failed() -> None:
+    driver, _ = manager_driver({0xD8: [0b01, 0b10 | Status.DST_BOUNDS.value << 4]})
+    with pytest.raises(MoveFailed, match="^MVXL of 17 bytes from 0x10 to 0xffffffff ended "
+                                         "DST_BOUNDS$") as failure:
+        run(driver.mvxl(0x10, 0xFFFF_FFFF, 17))
+    assert failure.value.status is Status.DST_BOUNDS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""COMPLETED and the event queues against a model: counts, slots, quotas, pops; nothing is lost."""
+"""COMPLETED and the event queues against a model: counts, slots, quotas, pops, resets."""
 
 from __future__ import annotations
 
@@ -34,13 +34,18 @@ HALF = 1 << 31
 
 @dataclass(frozen=True)
 class Message:
-    """A command that was started; `moved`: it holds a reserved notification slot if `notify`."""
+    """A command that was started, or (`command` is 0) the end of a grant.
+
+    `reserved`: it holds a notification's room; `arrived`: that will be used. `sent` and `known`
+    are not for events.
+    """
 
     partition: int
     tag: int
     event: int
-    notify: int
-    moved: int
+    command: int
+    reserved: int
+    arrived: int
     status: Status
     dst_id: int
     receiver: int
@@ -49,7 +54,7 @@ class Message:
 
     def own_event(self) -> tuple[int, ...] | None:
         """The sender's event, in the order of `Event`; a failure always makes one."""
-        if not self.event and self.status == Status.OK:
+        if not self.command or (not self.event and self.status == Status.OK):
             return None
         there = self.status == Status.OK
         return (EventKind.COMPLETION.value, self.status.value, self.tag,
@@ -74,16 +79,19 @@ def is_reached(count: int, compare: int) -> bool:
 
 
 def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
-          fast: float = 1.0) -> dict[str, int]:
+          fast: float = 1.0, resets: bool = False) -> dict[str, int]:
     """Random commands, pops and compare writes; every output is compared in every cycle.
 
     `fast` is the chance of a completion to show at once. Partitions take their events in phases,
-    so that queues run full, and empty again. Returns how often something was seen.
+    so that queues run full, and empty again. With `resets`, partitions are in reset now and then,
+    until nothing of them is left. Returns how often something was seen.
     """
     unit = module.EventUnit(config)
     dice = random.Random(seed)
     everyone = range(config.partitions)
-    seen = dict.fromkeys(("no_room", "no_quota", "empty_pop", "collision", "failed", "most"), 0)
+    names = ("no_room", "no_quota", "empty_pop", "collision", "failed", "grants", "most")
+    rare = ("drained", "others_drained", "dropped", "cleared", "late_clear")
+    seen = dict.fromkeys(names + rare if resets else names, 0)
 
     async def bench(ctx: Any) -> None:
         for _ in range(500):
@@ -110,9 +118,32 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
         pops_given = frees = frees_due = 0
         read_before: list[tuple[int, ...]] = [NOTHING, NOTHING]
         tag = 0
+        resetting: dict[int, int] = {}                  # partition: cycle at which it may end
+        resetting_before: set[int] = set()
+        since_looked = [0] * config.partitions          # cycles without a pop, in reset
+        clear: int | None = None                        # whose COMPLETED is to be cleared
+        dropped = False                                 # what shows is of a partition in reset
+        last_drain = -10
 
         for cycle in range(cycles):
             draining = cycle > cycles - 400
+            # Resets: nothing of the partition starts, it pops nothing, and in the end nothing of
+            # it is left.
+            if resets and not draining and len(resetting) < 2 and dice.random() < 0.02:
+                p = dice.choice(everyone)
+                if p not in resetting and not (querying and querying.partition == p):
+                    resetting[p] = cycle + dice.randrange(10, 80)
+                    to_start = [one for one in to_start if one != p]
+                    if clear is None:
+                        clear = p
+            for p in [p for p, end in resetting.items() if end < cycle]:
+                if clear != p and not queues[p] and not any(
+                        message.partition == p for message in in_flight):
+                    del resetting[p]
+            ctx.set(unit.resetting, sum(1 << p for p in resetting))
+            ctx.set(unit.clear.en, clear is not None)
+            if clear is not None:
+                ctx.set(unit.clear.partition, clear)
             # Starts: three at once if there is room, each a query and then an acceptance.
             room = ctx.get(unit.event_room)
             late = [slot for popped in freeing for slot in popped]
@@ -123,15 +154,16 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                 assert not bit or used[p] <= config.own_event_slots - 3, "room for own events?"
                 assert bit or used[p] + unfreed > config.own_event_slots - 3, "no room any more"
             starting, querying = querying, None
-            ctx.set(unit.started.en, starting is not None)
+            ctx.set(unit.started.en, starting is not None and starting.command)
             ctx.set(unit.reserve, 0)
             if starting is not None:
                 ctx.set(unit.started.partition, starting.partition)
-                ctx.set(unit.reserve, starting.notify & starting.moved)
+                ctx.set(unit.reserve, starting.reserved)
             elif not to_start and not draining:
                 p = dice.choice(everyone)
                 # What may have started by the next look has to be within the three.
-                if room >> p & 1 and len(in_flight) + 3 <= config.messages_in_flight:
+                within = len(in_flight) + 3 <= config.messages_in_flight
+                if p not in resetting and room >> p & 1 and within:
                     to_start = [p] * 3
             if starting is None and to_start:
                 p, receiver = to_start.pop(), dice.choice(everyone)
@@ -147,35 +179,47 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                 notify = dice.random() < 0.7
                 moved = dice.random() < 0.9 and (space or not notify)
                 failed = dice.random() < 0.2
+                command = dice.random() < 0.9
                 status = (dice.choice((Status.READ_ERROR, Status.WRITE_ERROR, Status.ABORTED))
                           if failed else Status.OK)
                 if not moved:
                     status = dice.choice((Status.RECEIVER_BUSY, Status.BAD_COUNT))
+                reserved = notify and moved
                 querying = Message(
-                    partition=p, tag=tag, event=dice.randrange(2), notify=int(notify),
-                    moved=int(moved), status=status, dst_id=dice.randrange(1 << 16),
-                    receiver=receiver, offset=dice.randrange(1 << 32),
+                    partition=p, tag=tag, event=dice.randrange(2), command=int(command),
+                    reserved=int(reserved), status=status,
+                    # An end of a grant without bytes is OK, and no notification.
+                    arrived=int(reserved and not failed and (command or dice.random() < 0.5)),
+                    dst_id=dice.randrange(1 << 16), receiver=receiver,
+                    offset=dice.randrange(1 << 32),
                     count=dice.randrange(1 << 32))
 
-            showing = showing or bool(in_flight) and dice.random() < fast
+            if not showing and in_flight and dice.random() < fast:
+                showing = True
+                dropped = in_flight[0].partition in resetting
             ctx.set(unit.completions.valid, showing)
             message = in_flight[0] if showing else None
             if message is not None:
                 ctx.set(unit.completions.payload, Completion(config).const({
-                    name: getattr(message, name) for name in Message.__dataclass_fields__}))
+                    name: getattr(message, name) for name in Message.__dataclass_fields__} | {
+                        "sent": dice.getrandbits(1), "known": dice.getrandbits(1),
+                        "dropped": dropped, "arrived": message.arrived and not dropped}))
 
             taker = dice.choice(everyone)
             eager = draining or (cycle // 150 + taker) % 2 == 0
-            pop = not popped_before and eager and dice.random() < 0.7
+            pop = (not popped_before and eager and taker not in resetting
+                   and dice.random() < 0.7)
+            pop_before = popped_before
             popped_before = pop
             ctx.set(unit.pop.en, pop)
             ctx.set(unit.pop.partition, taker)
 
             compare = not compared_before and dice.random() < 0.3
-            compared_before = compare
             target = dice.choice(everyone)
             if message is not None and dice.random() < 0.5:
                 target = message.partition
+            compare = compare and target not in resetting   # its page is frozen
+            compared_before = compare
             value = (counts[target] + dice.choice((-1, 0, 1, 2, HALF - 1, HALF, HALF + 1))) % (
                 1 << 32)
             ctx.set(unit.compare.en, compare)
@@ -184,11 +228,34 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
 
             reader = dice.choice(everyone)
             ctx.set(unit.partition, reader)
-            (_, _, taken, freed, got_reached, event, completed,
+            (_, _, taken, freed, got_reached, event, completed, cleared,
              *waiting) = await ctx.tick().sample(
                 unit.completions.ready, unit.room_freed, unit.reached, unit.event,
-                unit.completed, *unit.waiting)
+                unit.completed, unit.cleared, *unit.waiting)
 
+            # Events that the cycle before took from partitions in reset: one at most.
+            for p in everyone:
+                if p in resetting_before and queues[p] and not pop_before:
+                    since_looked[p] += 1
+                    assert since_looked[p] <= config.partitions + 1, "an event outlives its reset"
+                if not (p in resetting_before and waiting[p] == len(queues[p]) - 1
+                        and not pop_before and last_drain != cycle):
+                    continue
+                last_drain = cycle
+                since_looked[p] = 0
+                event_gone, peer = queues[p].popleft()
+                freeing[-1].append((p, peer))
+                seen["drained"] += 1
+                if peer is None:
+                    used[p] -= 1
+                else:
+                    seen["others_drained"] += peer != p
+                    pending[p][peer] -= 1
+                    frees_due += 1
+            for p in everyone:
+                if p not in resetting_before or not queues[p]:
+                    since_looked[p] = 0
+            resetting_before = set(resetting)
             assert completed == counts[reader], "COMPLETED is wrong"
             assert [got_reached >> p & 1 for p in everyone] == reached, "reached is wrong"
             lengths = [len(queue) for queue in queues]
@@ -215,44 +282,60 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                     pops_given += 1
                 else:
                     seen["empty_pop"] += 1
+            stage_before = stage
             if message is not None:
                 if stage == 1:
-                    own = message.own_event()
-                    if own is None:
-                        used[message.partition] -= 1
-                    else:
+                    own = None if dropped else message.own_event()
+                    if own is not None:
                         queues[message.partition].append((own, None))
-                    assert bool(taken) == (not (message.notify and message.moved)), \
+                    elif message.command:
+                        used[message.partition] -= 1
+                    seen["grants"] += not message.command
+                    assert bool(taken) == (not message.reserved), \
                         "taken in another cycle than the second or the third"
-                elif stage == 2 and message.status == Status.OK:
+                elif stage == 2 and message.arrived and not dropped:
                     queues[message.receiver].append((message.notification(), message.partition))
                     assert taken, "taken later than in the third cycle"
                 elif stage >= 2:
-                    assert taken or stage == 2, "a failed notification's end is held up"
+                    # Events that go give room back, too: every second cycle, or in a reset.
+                    assert taken or stage == 2 or last_drain > cycle - 6, \
+                        "a failed notification's end is held up"
                     if taken:
                         seen["failed"] += 1
                         pending[message.receiver][message.partition] -= 1
                         frees_due += 1
                 else:
                     assert not taken, "taken before it was counted"
-                if stage == 0 and not counted:
+                if stage == 0 and not counted and clear is None:
                     if compare:
                         seen["collision"] += 1
                     else:
-                        counts[message.partition] += 1
+                        counts[message.partition] += message.command and not dropped
                         counted = True
+                        if resets:
+                            seen["dropped"] += dropped
                 if counted:
                     stage += 1
                 if taken:
                     in_flight.popleft()
                     showing = counted = False
                     stage = 0
+            if clear is not None:
+                assert bool(cleared) == (stage_before == 0 and not compare), "cleared in its cycle"
+                if cleared:
+                    counts[clear] = compares[clear] = 0
+                    clear = None
+                    seen["cleared"] += 1
+                else:
+                    seen["late_clear"] += 1
+            else:
+                assert not cleared, "cleared unasked"
             if compare:
                 compares[target] = value
             if starting is not None:
                 in_flight.append(starting)
-                used[starting.partition] += 1
-                if starting.notify and starting.moved:
+                used[starting.partition] += starting.command
+                if starting.reserved:
                     pending[starting.receiver][starting.partition] += 1
         assert not in_flight, "a completion is never taken"
         assert not any(queues), "the test is too short to take all events"
@@ -268,8 +351,10 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("fast", "seed"), [(1.0, 1), (0.3, 2)])
-def test_random(name: str, fast: float, seed: int) -> None:
-    seen = check(events, CONFIGS[name], seed=seed, fast=fast)
+@pytest.mark.parametrize("resets", [False, True], ids=["alone", "resets"])
+def test_random(name: str, fast: float, seed: int, resets: bool) -> None:
+    seen = check(events, CONFIGS[name], seed=seed, fast=fast, resets=resets,
+                 cycles=4000 if resets else 2500)
     assert all(seen.values()), seen
 
 
@@ -308,7 +393,8 @@ def test_every_slot_holds_an_event(name: str) -> None:
                 await start(ctx)
                 ctx.set(unit.reserve, 0)
                 tag += 1
-                await complete(ctx, partition=sender, notify=1, moved=1, receiver=0, tag=tag)
+                await complete(ctx, partition=sender, command=1, reserved=1, arrived=1,
+                               receiver=0, tag=tag)
         ctx.set(unit.started.partition, 0)
         for started in range(config.own_event_slots):
             room = started <= config.own_event_slots - 3
@@ -316,7 +402,7 @@ def test_every_slot_holds_an_event(name: str) -> None:
             await start(ctx)
         for _ in range(config.own_event_slots):
             tag += 1
-            await complete(ctx, partition=0, event=1, tag=tag)
+            await complete(ctx, partition=0, command=1, event=1, tag=tag)
         await ctx.tick().repeat(3)
         assert ctx.get(unit.waiting[0]) == len(wanted) <= config.event_slots
         assert len(wanted) == (
@@ -354,7 +440,7 @@ def test_completed_reaches_its_compare_value() -> None:
         await ctx.tick()
         assert ctx.get(unit.reached) == 0b01
         ctx.set(unit.partition, 1)
-        ctx.set(unit.completions.payload, Completion(config).const({"partition": 1}))
+        ctx.set(unit.completions.payload, Completion(config).const({"partition": 1, "command": 1}))
         ctx.set(unit.completions.valid, 1)
         assert ctx.get(unit.completed) == 0
         await ctx.tick()
@@ -369,13 +455,14 @@ def test_completed_reaches_its_compare_value() -> None:
 
 
 FAULTS = [
-    ("collision-counts", "with m.If(self.completions.valid & ~self.compare.en):",
-     "with m.If(self.completions.valid):", "taken before it was counted"),
-    ("compare-is-not-compared", "comparing.eq(self.compare.en | counting)",
-     "comparing.eq(counting)", "reached is wrong"),
-    ("count-is-not-compared", "comparing.eq(self.compare.en | counting)",
-     "comparing.eq(self.compare.en)", "reached is wrong"),
-    ("old-count-compared", "counts.read_data[1], count)",
+    ("collision-counts", "with m.Elif(self.completions.valid & ~self.compare.en):",
+     "with m.Elif(self.completions.valid):",
+     "taken before it was counted|COMPLETED is wrong"),
+    ("compare-is-not-compared", "comparing.eq(self.compare.en | counting | self.cleared)",
+     "comparing.eq(counting | self.cleared)", "reached is wrong"),
+    ("count-is-not-compared", "comparing.eq(self.compare.en | counting | self.cleared)",
+     "comparing.eq(self.compare.en | self.cleared)", "reached is wrong"),
+    ("old-count-compared", "counts.read_data[1], new_count)",
      "counts.read_data[1], counts.read_data[0])", "reached is wrong"),
     ("compared-unsigned", "eq(~distance[-1])", "eq(compared_count >= compares.read_data[0])",
      "reached is wrong"),
@@ -393,16 +480,38 @@ FAULTS = [
      "returned.write_en.eq(freeing & ~freeing_own)", "quota not given back|room_freed does not"),
     ("both-give-back-at-once", "with m.Elif(~freeing):", "with m.Else():",
      "room_freed|quota|held up"),
-    ("failure-without-event", "push.eq(done.event | (done.status != Status.OK))",
-     "push.eq(done.event)", "events lost"),
-    ("failure-notified",
-     "with m.If(done.status == Status.OK):\n                    m.d.comb += [push",
-     "with m.If(1):\n                    m.d.comb += [push", "events lost"),
-    ("refusal-notified", "done.notify & done.moved", "done.notify", "taken in another cycle"),
+    ("failure-without-event", "(done.event | (done.status != Status.OK))", "done.event",
+     "events lost"),
+    ("failure-notified", "with m.If(done.arrived):", "with m.If(1):", "events lost"),
+    ("refusal-notified", "with m.If(done.reserved):", "with m.If(1):",
+     "taken in another cycle"),
     ("offset-told-of-a-failure", "with m.Elif(done.status == Status.OK):", "with m.Else():",
      "another event is read"),
     ("empty-not-zero", "Mux(there, row, 0)", "row", "another event is read"),
-    ("empty-popped", "self.pop.en & (waiting[self.pop.partition] != 0)", "self.pop.en",
+    ("empty-popped", "& (waiting[popper] != 0)", "", "events lost"),
+    ("dropped-but-told", "push.eq(done.command & ~done.dropped", "push.eq(done.command",
+     "events lost"),
+    ("dropped-but-counted", "counting.eq(done.command & ~done.dropped)",
+     "counting.eq(done.command)", "COMPLETED is wrong"),
+    ("end-of-a-grant-counted", "counting.eq(done.command & ~done.dropped)",
+     "counting.eq(~done.dropped)", "COMPLETED is wrong"),
+    ("end-of-a-grant-told", "push.eq(done.command & ~done.dropped", "push.eq(~done.dropped",
+     "events lost"),
+    ("end-of-a-grant-frees-a-slot", "unused.eq(done.command & ~push)", "unused.eq(~push)",
+     "room for own events"),
+    ("clear-is-not-compared", "comparing.eq(self.compare.en | counting | self.cleared)",
+     "comparing.eq(self.compare.en | counting)", "reached is wrong"),
+    ("clear-keeps-the-compare-value", "compares.write_en.eq(self.compare.en | self.cleared)",
+     "compares.write_en.eq(self.compare.en)", "reached is wrong"),
+    ("clear-keeps-the-count", "counts.write_en.eq(counting | self.cleared)",
+     "counts.write_en.eq(counting)", "COMPLETED is wrong"),
+    ("clear-beside-a-compare", "with m.If(self.clear.en & ~self.compare.en):",
+     "with m.If(self.clear.en):", "cleared in its cycle"),
+    ("reset-keeps-events", "(self.pop.en | self.resetting.bit_select(turn, 1))", "self.pop.en",
+     "outlives its reset"),
+    ("pops-take-the-turns", "with m.If(~self.pop.en):\n            m.d.sync += turn",
+     "with m.If(1):\n            m.d.sync += turn", "outlives its reset"),
+    ("reset-takes-from-others", "self.resetting.bit_select(turn, 1)", "self.resetting.any()",
      "events lost"),
 ]
 
@@ -410,5 +519,7 @@ FAULTS = [
 @pytest.mark.parametrize(("name", "old", "new", "expected"), FAULTS,
                          ids=[fault[0] for fault in FAULTS])
 def test_planted_fault(name: str, old: str, new: str, expected: str) -> None:
+    module = mutated(events, old, new)
     with pytest.raises(AssertionError, match=expected):
-        check(mutated(events, old, new), CONFIGS["small"], seed=1)
+        check(module, CONFIGS["small"], seed=1)
+        check(module, CONFIGS["small"], seed=1, resets=True)

@@ -90,6 +90,22 @@ def test_lint_of_other_configurations(name: str, tmp_path: Path) -> None:
     assert lint(path, top="mvxl_adapter") == []
 
 
+#: Sizes that do not go together easily: more partitions than messages, and the least of all.
+ODD = {
+    "crowd": AdapterConfig(partitions=11, messages_in_flight=4, command_queue_depth=2),
+    "five": AdapterConfig(partitions=5, entries=128, messages_in_flight=4, page_bytes=16384),
+    "least": AdapterConfig(partitions=2, entries=2, data_bits=32, messages_in_flight=4,
+                           command_queue_depth=2, notification_slots=1),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_lint_of_odd_sizes(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mvxl_adapter.v"
+    path.write_text(to_verilog(Adapter(ODD[name]), "mvxl_adapter"), encoding="utf-8")
+    assert lint(path, top="mvxl_adapter") == []
+
+
 def test_lint_finds_something(exported: Path, tmp_path: Path) -> None:
     """A latch in the same file is told."""
     text = exported.read_text(encoding="utf-8")
@@ -115,6 +131,8 @@ def test_described_beside(exported: Path) -> None:
     command = partition["registers"]["command"]
     assert command["address"] == 0x34
     assert command["fields"]["tag"] == {"lsb": 8, "width": 8}
+    for started in ("grant_command", "mvxl_command"):
+        assert partition["registers"][started]["fields"]["tag"] == command["fields"]["tag"]
     manager = beside["manager_page"]["registers"]
     assert manager["entry_commit"]["address"] == pages.manager_address("entry_commit")
     for index in range(config.partitions):

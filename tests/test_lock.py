@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lock unit: who holds an entry, where its next message goes, and when it is free again."""
+"""The lock unit: who holds an entry, where its next message goes, what was consumed, and when it
+is free again."""
 
 from __future__ import annotations
 
@@ -23,20 +24,38 @@ CONFIGS = {
     "small": AdapterConfig(partitions=3, entries=4, messages_in_flight=4),
     "block": AdapterConfig(partitions=5, entries=128, messages_in_flight=8),
 }
-MAX_CURSOR = (1 << 32) - 64
+WRAP = 1 << 32
+PULSES = ("capture", "place", "clear", "consume")
+
+#: A release: entry, bytes by which the cursor moves (None: it failed), byte position behind them.
+Done = tuple[int, int | None, int]
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """What a lookup tells. `holder` and `turn` are None if the entry is not held."""
+    """What a lookup tells. `holder`, `by_grant` and `turn` are None if the entry is not held."""
 
     held: bool
     cursor: int
+    position: int
+    filled: int
     holder: int | None = None
+    by_grant: bool | None = None
     turn: int | None = None
 
 
-FREE = Lookup(False, 0)
+FREE = Lookup(False, 0, 0, 0)
+
+
+def free(cursor: int, position: int | None = None, head: int = 0) -> Lookup:
+    """An entry that nobody holds; one to append to, unless there is a position."""
+    return Lookup(False, cursor, cursor if position is None else position, cursor - head)
+
+
+def holding(cursor: int, holder: int, turn: int = 0, *, position: int | None = None,
+            head: int = 0, by_grant: bool = False) -> Lookup:
+    return Lookup(True, cursor, cursor if position is None else position, cursor - head,
+                  holder, by_grant, turn)
 
 
 class Driver:
@@ -50,7 +69,7 @@ class Driver:
     async def cycle(self, **inputs: int) -> tuple[int, int | None]:
         """One cycle with these pulses. (releases.ready, ID that was freed or None) in it."""
         unit, ctx = self.unit, self.ctx
-        for name in ("capture", "place", "clear"):
+        for name in (*PULSES, "published"):
             ctx.set(getattr(unit, name), inputs.pop(name, 0))
         for name, value in inputs.items():
             ctx.set(getattr(unit, name), value)
@@ -62,39 +81,45 @@ class Driver:
         while not self.ctx.get(self.unit.ready):
             await self.cycle()
 
-    async def look(self, entry: int) -> Lookup:
+    async def look(self, entry: int, *, published: bool = False) -> Lookup:
         await self.cycle(id=entry)
         for _ in range(self.latency - 1):
             await self.cycle()
-        await self.cycle(capture=1)
+        await self.cycle(capture=1, published=published)
         return self.shown()
 
     def shown(self) -> Lookup:
         unit, get = self.unit, self.ctx.get
+        room = get(unit.cursor), get(unit.position), get(unit.filled)
         if not get(unit.held):
-            return Lookup(False, get(unit.cursor))
-        return Lookup(True, get(unit.cursor), get(unit.holder), get(unit.turn))
+            return Lookup(False, *room)
+        return Lookup(True, *room, get(unit.holder), bool(get(unit.by_grant)), get(unit.turn))
 
-    async def place(self, entry: int, partition: int, cursor: int, turn: int = 0) -> None:
-        """A message that leaves the cursor at `cursor`, looked up before."""
+    async def place(self, entry: int, partition: int, cursor: int, turn: int = 0, *,
+                    position: int | None = None, grant: bool = False) -> None:
+        """A message, or a grant, with the next one at `cursor`, looked up before."""
         await self.look(entry)
-        await self.cycle(place=1, partition=partition, next_cursor=cursor, next_turn=turn)
+        await self.cycle(
+            place=1, place_grant=grant, partition=partition, next_cursor=cursor,
+            next_position=cursor if position is None else position, next_turn=turn)
 
-    async def query(self, entry: int) -> int:
+    async def query(self, entry: int) -> tuple[int, int]:
+        """Cursor and head, as the owner sees them."""
         await self.cycle(query_id=entry)
         for _ in range(self.latency - 1):
             await self.cycle()
-        return self.ctx.get(self.unit.query_cursor)
+        return self.ctx.get(self.unit.query_cursor), self.ctx.get(self.unit.query_head)
 
-    def offer(self, entry: int, cursor: int | None) -> None:
-        """Offer a release; of a failed message if there is no cursor."""
+    def offer(self, entry: int, count: int | None, position: int = 0) -> None:
+        """Offer a release; of a failed message if there is no count."""
         self.ctx.set(self.unit.releases.valid, 1)
         self.ctx.set(self.unit.releases.payload, Release(self.unit.config).const(
-            {"dst_id": entry, "advance": int(cursor is not None), "cursor": cursor or 0}))
+            {"dst_id": entry, "advance": int(count is not None), "count": count or 0,
+             "position": position}))
 
-    async def release(self, entry: int, cursor: int | None) -> list[int]:
+    async def release(self, entry: int, count: int | None, position: int = 0) -> list[int]:
         """Release a message; the IDs that were freed, until the release has had its effect."""
-        self.offer(entry, cursor)
+        self.offer(entry, count, position)
         freed = []
         taken = 0
         while not taken:
@@ -128,12 +153,12 @@ def test_place_and_release(name: str) -> None:
     async def bench(unit: Driver) -> None:
         assert await unit.look(3) == FREE
         await unit.place(3, partition=2, cursor=100)
-        assert await unit.look(3) == Lookup(True, 100, holder=2, turn=0)
-        assert await unit.query(3) == 0, "the owner sees only what has arrived"
+        assert await unit.look(3) == holding(100, 2)
+        assert await unit.query(3) == (0, 0), "the owner sees only what has arrived"
         assert await unit.look(2) == FREE
-        assert await unit.release(3, 100) == [3]
-        assert await unit.look(3) == Lookup(False, 100)
-        assert await unit.query(3) == 100
+        assert await unit.release(3, 100, 100) == [3]
+        assert await unit.look(3) == free(100)
+        assert await unit.query(3) == (100, 0)
 
     simulate(bench, name)
 
@@ -143,13 +168,13 @@ def test_freed_only_at_the_last_release(name: str) -> None:
         await unit.place(1, partition=1, cursor=64)
         await unit.place(1, partition=1, cursor=164, turn=1)
         await unit.place(1, partition=1, cursor=165, turn=2)
-        assert await unit.release(1, 64) == []
-        assert await unit.look(1) == Lookup(True, 165, holder=1, turn=2)
-        assert await unit.query(1) == 64
-        assert await unit.release(1, 164) == []
-        assert await unit.look(1) == Lookup(True, 165, holder=1, turn=2)
-        assert await unit.release(1, 165) == [1]
-        assert await unit.look(1) == Lookup(False, 165)
+        assert await unit.release(1, 64, 64) == []
+        assert await unit.look(1) == holding(165, 1, turn=2)
+        assert await unit.query(1) == (64, 0)
+        assert await unit.release(1, 100, 164) == []
+        assert await unit.look(1) == holding(165, 1, turn=2)
+        assert await unit.release(1, 1, 165) == [1]
+        assert await unit.look(1) == free(165)
 
     simulate(bench, name)
 
@@ -159,58 +184,118 @@ def test_failed_message_keeps_the_cursor(name: str) -> None:
     async def bench(unit: Driver) -> None:
         for cursor in (100, 200, 300):
             await unit.place(0, partition=1, cursor=cursor)
-        assert await unit.release(0, 100) == []
-        assert await unit.release(0, None) == []
-        assert await unit.query(0) == 100
-        assert await unit.look(0) == Lookup(True, 300, holder=1, turn=0)
-        assert await unit.release(0, None) == [0]
-        assert await unit.look(0) == Lookup(False, 100)
-        assert await unit.query(0) == 100
+        assert await unit.release(0, 100, 100) == []
+        assert await unit.release(0, None, 200) == []
+        assert await unit.query(0) == (100, 0)
+        assert await unit.look(0) == holding(300, 1)
+        assert await unit.release(0, None, 300) == [0]
+        assert await unit.look(0) == free(100)
+        assert await unit.query(0) == (100, 0)
         await unit.place(0, partition=2, cursor=150)
-        assert await unit.look(0) == Lookup(True, 150, holder=2, turn=0)
+        assert await unit.look(0) == holding(150, 2)
 
     simulate(bench, name)
 
 
-def test_largest_cursor_and_turn(name: str) -> None:
+def test_largest_values(name: str) -> None:
     async def bench(unit: Driver) -> None:
         turn = (1 << TURN_BITS) - 1
         partition = unit.unit.config.partitions - 1
-        await unit.place(3, partition=partition, cursor=MAX_CURSOR, turn=turn)
-        assert await unit.look(3) == Lookup(True, MAX_CURSOR, holder=partition, turn=turn)
-        assert await unit.release(3, MAX_CURSOR) == [3]
-        assert await unit.look(3) == Lookup(False, MAX_CURSOR)
+        count = WRAP - 64
+        await unit.place(3, partition=partition, cursor=count, turn=turn)
+        assert await unit.look(3) == holding(count, partition, turn)
+        assert await unit.release(3, count, count) == [3]
+        assert await unit.look(3) == free(count)
+
+    simulate(bench, name)
+
+
+def test_ring_goes_round(name: str) -> None:
+    """A ring of 192 bytes: positions go round, the cursor and the head run on past 2³²."""
+    async def bench(unit: Driver) -> None:
+        length, cursor, head = 192, 0, 0
+        step = WRAP - 100       # its byte positions are the test's own, as the unit is told them
+        for count, position in ((step, 92), (150, 50), (42, 92)):
+            await unit.place(2, partition=1, cursor=(cursor + count) % WRAP, position=position)
+            assert await unit.release(2, count, position) == [2]
+            cursor = (cursor + count) % WRAP
+            consumed = count - 10
+            filled = (cursor - head) % WRAP
+            assert await unit.look(2) == Lookup(False, cursor, position, filled)
+            await unit.cycle(consume=1, consumed=consumed)
+            head = (head + consumed) % WRAP
+            assert await unit.query(2) == (cursor, head)
+            assert await unit.look(2) == Lookup(False, cursor, position, filled - consumed)
+            assert position < length
+        assert (cursor, head) == (92, 62)
+
+    simulate(bench, name)
+
+
+def test_published_cursor_of_a_held_entry(name: str) -> None:
+    """What has arrived, and so what can be consumed; without `published`, where to place."""
+    async def bench(unit: Driver) -> None:
+        await unit.place(1, partition=1, cursor=100)
+        await unit.release(1, 100, 100)
+        await unit.place(1, partition=2, cursor=150, position=22)
+        await unit.look(1)
+        await unit.cycle(consume=1, consumed=30)
+        assert await unit.look(1) == Lookup(True, 150, 22, 120, 2, False, 0)
+        published = await unit.look(1, published=True)
+        assert (published.held, published.cursor, published.filled) == (True, 100, 70)
+        assert await unit.release(1, 50, 22) == [1]
+        assert await unit.look(1) == await unit.look(1, published=True) == free(150, 22, head=30)
+
+    simulate(bench, name)
+
+
+def test_grant_holds_until_its_release(name: str) -> None:
+    """Nothing is placed by it: cursor and position stay; its release says how much has come."""
+    async def bench(unit: Driver) -> None:
+        await unit.place(3, partition=2, cursor=0, grant=True)
+        assert await unit.look(3) == holding(0, 2, by_grant=True)
+        assert await unit.release(3, 77, 77) == [3]
+        assert await unit.look(3) == free(77)
+        await unit.place(3, partition=1, cursor=77, grant=True)
+        assert await unit.release(3, None, 9) == [3]
+        assert await unit.look(3) == free(77)
+        await unit.place(3, partition=1, cursor=80)
+        assert await unit.look(3) == holding(80, 1), "a message, not a grant"
 
     simulate(bench, name)
 
 
 def test_clear(name: str) -> None:
-    """The cursor is 0, the entry still free, and messages count on as before."""
+    """Cursor, position and head are 0, the entry still free, and messages count on as before."""
     async def bench(unit: Driver) -> None:
         for entry in (0, 1):
-            await unit.place(entry, partition=0, cursor=100)
-            await unit.release(entry, 100)
-        assert await unit.look(1) == Lookup(False, 100)
+            await unit.place(entry, partition=0, cursor=100, position=36)
+            await unit.release(entry, 100, 36)
+            await unit.look(entry)
+            await unit.cycle(consume=1, consumed=40)
+        assert await unit.look(1) == free(100, 36, head=40)
         await unit.cycle(clear=1)
         assert await unit.look(1) == FREE
-        assert await unit.query(1) == 0
-        assert await unit.look(0) == Lookup(False, 100)
+        assert await unit.query(1) == (0, 0)
+        assert await unit.look(0) == free(100, 36, head=40)
         await unit.place(1, partition=2, cursor=7)
-        assert await unit.look(1) == Lookup(True, 7, holder=2, turn=0)
-        assert await unit.release(1, 7) == [1]
-        assert await unit.look(1) == Lookup(False, 7)
+        assert await unit.look(1) == holding(7, 2)
+        assert await unit.release(1, 7, 7) == [1]
+        assert await unit.look(1) == free(7)
 
     simulate(bench, name)
 
 
-def test_next_cycle_sees_a_place_and_a_clear(name: str) -> None:
-    """`look` asks in the cycle right after the one in which `place` and `clear` end."""
+def test_next_cycle_sees_a_place_a_clear_and_a_consume(name: str) -> None:
+    """`look` asks in the cycle right after the one in which they end."""
     async def bench(unit: Driver) -> None:
         assert await unit.look(2) == FREE
-        await unit.cycle(place=1, partition=1, next_cursor=9, next_turn=3)
-        assert await unit.look(2) == Lookup(True, 9, holder=1, turn=3)
-        await unit.release(2, 9)
-        assert await unit.look(2) == Lookup(False, 9)
+        await unit.cycle(place=1, partition=1, next_cursor=9, next_position=5, next_turn=3)
+        assert await unit.look(2) == holding(9, 1, turn=3, position=5)
+        await unit.release(2, 9, 5)
+        assert await unit.look(2) == free(9, 5)
+        await unit.cycle(consume=1, consumed=4)
+        assert await unit.look(2) == free(9, 5, head=4)
         await unit.cycle(clear=1)
         assert await unit.look(2) == FREE
 
@@ -221,10 +306,10 @@ def test_lookup_stays_until_the_next_capture(name: str) -> None:
     async def bench(unit: Driver) -> None:
         await unit.place(2, partition=1, cursor=9)
         shown = await unit.look(2)
-        await unit.release(2, 9)
+        await unit.release(2, 9, 9)
         for entry in (1, 0, 3):
             await unit.cycle(id=entry)
-            assert unit.shown() == shown == Lookup(True, 9, holder=1, turn=0)
+            assert unit.shown() == shown == holding(9, 1)
 
     simulate(bench, name)
 
@@ -235,19 +320,19 @@ def test_release_of_one_entry_while_another_is_placed(name: str) -> None:
         for early in range(5):
             await unit.place(0, partition=1, cursor=early + 1)
             await unit.look(3)
-            unit.offer(0, early + 1)
+            unit.offer(0, 1, early + 1)
             freed = []
             for cycle in range(5):
                 ready, one = await unit.cycle(
                     place=int(cycle == early), partition=2, next_cursor=early + 100,
-                    next_turn=early)
+                    next_position=early + 100, next_turn=early)
                 freed.append(one)
                 if ready:
                     unit.ctx.set(unit.unit.releases.valid, 0)
             assert [one for one in freed if one is not None] == [0]
-            assert await unit.look(0) == Lookup(False, early + 1)
-            assert await unit.look(3) == Lookup(True, early + 100, holder=2, turn=early)
-            assert await unit.release(3, early) == [3]
+            assert await unit.look(0) == free(early + 1)
+            assert await unit.look(3) == holding(early + 100, 2, turn=early)
+            assert await unit.release(3, 1, early + 1) == [3]
 
     simulate(bench, name)
 
@@ -257,10 +342,10 @@ def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
     async def bench(unit: Driver) -> None:
         for late in range(5):
             for entry in (1, 2):
-                await unit.place(entry, partition=1, cursor=100 + late)
-            assert await unit.release(2, 100 + late) == [2]
-            assert await unit.look(2) == Lookup(False, 100 + late)
-            unit.offer(1, 100 + late)
+                await unit.place(entry, partition=1, cursor=1, position=100 + late)
+            assert await unit.release(2, 100 + late, 100 + late) == [2]
+            assert await unit.look(2) == free(100 + late)
+            unit.offer(1, 100, 100 + late)
             freed = []
             for cycle in range(6):
                 ready, one = await unit.cycle(clear=int(cycle == late))
@@ -269,7 +354,7 @@ def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
                     unit.ctx.set(unit.unit.releases.valid, 0)
             assert [one for one in freed if one is not None] == [1]
             assert await unit.look(2) == FREE
-            assert await unit.look(1) == Lookup(False, 100 + late)
+            assert await unit.look(1) == free(100 * (late + 1), 100 + late)
 
     simulate(bench, name)
 
@@ -302,17 +387,29 @@ def test_pace_of_releases(name: str) -> None:
 
 @dataclass
 class Entry:
-    """An entry of the model: the messages in flight to it, oldest first, and its cursors."""
+    """An entry of the model: what is in flight to it, oldest first, its cursors and its head.
 
-    in_flight: list[int] = field(default_factory=list)
+    `in_flight`: of each the partition, and whether it is a grant.
+    """
+
+    in_flight: list[tuple[int, bool]] = field(default_factory=list)
     cursor: int = 0
+    position: int = 0
     next_cursor: int = 0
+    next_position: int = 0
+    head: int = 0
     turn: int = 0
 
-    def view(self) -> Lookup:
+    def view(self, published: bool) -> Lookup:
         if not self.in_flight:
-            return Lookup(False, self.cursor)
-        return Lookup(True, self.next_cursor, self.in_flight[0], self.turn)
+            return Lookup(False, self.cursor, self.position, (self.cursor - self.head) % WRAP)
+        holder, by_grant = self.in_flight[0]
+        cursor = self.cursor if published else self.next_cursor
+        return Lookup(True, cursor, self.next_position, (cursor - self.head) % WRAP,
+                      holder, by_grant, self.turn)
+
+    def published(self) -> tuple[int, int]:
+        return self.cursor, self.head
 
 
 class Run:
@@ -344,13 +441,14 @@ class Run:
         unit, ctx, dice, config = self.unit, self.ctx, self.dice, self.unit.config
         age: int | None = None              # of the lookup, in cycles
         entry_id = 0
+        published = False
         allowed: list[Lookup] = []          # for the lookup that is under way
         shown: list[Lookup] | None = None   # for the captured one
         act_at = 0
-        queries: list[list[int] | None] = [None] * self.latency
-        offered: tuple[int, int | None] | None = None
+        queries: list[list[tuple[int, int]] | None] = [None] * self.latency
+        offered: Done | None = None
         offered_for = 0
-        writing: tuple[int, int | None] | None = None   # a release that was taken
+        writing: Done | None = None         # a release that was taken
         was_last = placed_meanwhile = False
 
         for cycle in range(config.entries + cycles):
@@ -358,71 +456,92 @@ class Run:
             if age is None and ready and dice.random() < 0.8:
                 age = 0
                 entry_id = self.pick()
+                published = dice.random() < 0.3
                 act_at = self.latency + 1 + (dice.random() < 0.3) * dice.randrange(3)
             entry = self.entries[entry_id]
             acts = age == act_at
             flying = [one for one, some in enumerate(self.entries) if some.in_flight]
             total = sum(len(self.entries[one].in_flight) for one in flying)
-            place = clear = False
+            place = clear = consume = grant = False
+            next_cursor, next_position, consumed = (dice.getrandbits(32) for _ in range(3))
+            next_turn = dice.getrandbits(TURN_BITS)
             if acts:
                 held = bool(ctx.get(unit.held))
-                place = total < config.messages_in_flight and dice.random() < 0.7
-                clear = not place and not held and dice.random() < 0.5
-                # Who holds it goes on; else anyone may.
+                # What messages hold takes messages of the same partition, until a grant comes
+                # when it is free; to what a grant holds nothing is added.
+                by_grant = held and bool(ctx.get(unit.by_grant))
+                place = (total < config.messages_in_flight and not by_grant
+                         and dice.random() < 0.6)
+                grant = not held and dice.random() < 0.4
+                clear = not place and not held and dice.random() < 0.4
+                consume = not place and not clear and dice.random() < 0.7
                 partition = (ctx.get(unit.holder) if held
                              else dice.randrange(config.partitions))
-                next_cursor, next_turn = dice.getrandbits(32), dice.getrandbits(TURN_BITS)
                 ctx.set(unit.partition, partition)
                 ctx.set(unit.next_cursor, next_cursor)
+                ctx.set(unit.next_position, next_position)
                 ctx.set(unit.next_turn, next_turn)
+                ctx.set(unit.consumed, consumed)
             # A release that was taken is not yet out of the model's list.
             releasable = [one for one in flying if writing is None or one != writing[0]
                           or len(self.entries[one].in_flight) > 1]
             if offered is None and releasable and dice.random() < 0.5:
                 offered = (dice.choice(releasable),
-                           dice.getrandbits(32) if dice.random() < 0.8 else None)
+                           dice.getrandbits(32) if dice.random() < 0.8 else None,
+                           dice.getrandbits(32))
                 offered_for = 0
             query = self.pick()
             ctx.set(unit.id, entry_id)
             ctx.set(unit.capture, age == self.latency)
+            ctx.set(unit.published, published if age == self.latency else dice.getrandbits(1))
             ctx.set(unit.place, place)
+            ctx.set(unit.place_grant, grant)
             ctx.set(unit.clear, clear)
+            ctx.set(unit.consume, consume)
             ctx.set(unit.query_id, query)
             ctx.set(unit.releases.valid, offered is not None)
-            if offered is not None:
+            if offered is None:
+                ctx.set(unit.releases.payload, Release(config).const(
+                    {"dst_id": self.pick(), "advance": 1, "count": dice.getrandbits(32)}))
+            elif offered_for == 0:
                 ctx.set(unit.releases.payload, Release(config).const(
                     {"dst_id": offered[0], "advance": int(offered[1] is not None),
-                     "cursor": dice.getrandbits(32) if offered[1] is None else offered[1]}
-                    if offered_for == 0 else ctx.get(unit.releases.payload)))
+                     "count": dice.getrandbits(32) if offered[1] is None else offered[1],
+                     "position": offered[2]}))
             if shown is not None:
-                driver = Driver(unit, ctx)
-                assert driver.shown() in shown, "lookup"
-            _, _, is_ready, taken, freed, freed_id, cursor = await ctx.tick().sample(
-                unit.ready, unit.releases.ready, unit.freed, unit.freed_id, unit.query_cursor)
+                assert Driver(unit, ctx).shown() in shown, "lookup"
+            _, _, is_ready, taken, freed, freed_id, cursor, head = await ctx.tick().sample(
+                unit.ready, unit.releases.ready, unit.freed, unit.freed_id, unit.query_cursor,
+                unit.query_head)
 
             assert is_ready == ready, f"ready in cycle {cycle} of {config.entries} entries"
             expected = queries.pop(0)
             if expected is not None:
-                assert cursor in expected, "query"
-            before = (entry.view(), self.entries[query].cursor)
+                assert (cursor, head) in expected, "query"
+            before = (entry.view(published), self.entries[query].published())
 
             # The cycle's effects.
             written = writing is not None and not clear
             if place:
-                entry.in_flight.append(partition)
-                entry.next_cursor, entry.turn = next_cursor, next_turn
+                entry.in_flight.append((partition, grant))
+                entry.next_cursor, entry.next_position = next_cursor, next_position
+                entry.turn = next_turn
                 placed_meanwhile |= writing is not None and writing[0] == entry_id
-                self.seen.append("placed")
+                self.seen.append("granted" if grant else "placed")
             if clear:
                 assert not entry.in_flight
-                entry.cursor = 0
+                entry.cursor = entry.position = entry.head = 0
                 self.seen.append("clear before release" if writing is not None else "cleared")
+            if consume:
+                entry.head = (entry.head + consumed) % WRAP
+                self.seen.append("consumed while held" if entry.in_flight else "consumed")
             if written:
                 assert writing is not None
                 one = self.entries[writing[0]]
                 one.in_flight.pop(0)
                 if writing[1] is not None:
-                    one.cursor = writing[1]
+                    one.cursor = (one.cursor + writing[1]) % WRAP
+                    one.position = writing[2]
                 if was_last and placed_meanwhile:
                     self.seen.append("placed while the last one is released")
                 else:
@@ -446,11 +565,12 @@ class Run:
 
             # What the cycle's reads may show.
             if age == 0:
-                allowed = [before[0]] + [entry.view()] * (self.latency > 1)
-            queries.append([before[1]] + [self.entries[query].cursor] * (self.latency > 1)
+                allowed = [before[0]] + [entry.view(published)] * (self.latency > 1)
+            queries.append([before[1]] + [self.entries[query].published()] * (self.latency > 1)
                            if ready else None)
             if age == self.latency:
                 shown = allowed
+                self.seen.append("published" if published else "captured")
             if age is not None:
                 age = None if acts else age + 1
 
@@ -467,7 +587,7 @@ def exercise(module: Any, name: str, *, cycles: int, seed: int = 0) -> set[str]:
             run = Run(unit, ctx, dice)
             await run.life(cycles)
             seen.update(run.seen)
-            for pulse in ("capture", "place", "clear"):
+            for pulse in PULSES:
                 ctx.set(getattr(unit, pulse), 0)
             ctx.set(unit.releases.valid, 0)
             ctx.set(reset, 1)
@@ -483,42 +603,71 @@ def exercise(module: Any, name: str, *, cycles: int, seed: int = 0) -> set[str]:
 
 def test_against_lists_of_messages(name: str) -> None:
     assert exercise(lock, name, cycles=2000, seed=1) == {
-        "placed", "cleared", "clear before release", "freed",
-        "placed while the last one is released"}
+        "placed", "granted", "cleared", "clear before release", "consumed", "consumed while held",
+        "freed", "placed while the last one is released", "published", "captured"}
 
 
 FAULTS = [
-    ("count-order", "small", "placed.count != retired.count", "placed.count > retired.count",
+    ("count-order", "small", "placed.count != retired_count", "placed.count > retired_count",
      "lookup"),
-    ("count-kept", "small", "written.count.eq(count + 1)", "written.count.eq(count)", "lookup"),
-    ("cursor-of-failed", "small", "Mux(held, placed.cursor, retired.cursor)", "placed.cursor",
+    ("count-kept", "small", "written.count.eq(count + 1)", "written.count.eq(count)",
+     "lookup|freed at the last release"),
+    ("cursor-of-failed", "small", "Mux(held & ~self.published, placed.cursor, retired_cursor)",
+     "placed.cursor", "lookup"),
+    ("cursor-behind", "block", "Mux(held & ~self.published, placed.cursor, retired_cursor)",
+     "retired_cursor", "lookup"),
+    ("published-not-looked-at", "small", "held & ~self.published", "held", "lookup"),
+    ("position-behind", "small", "Mux(held, placed.position, retired_position)",
+     "retired_position", "lookup"),
+    ("position-of-failed", "block", "Mux(held, placed.position, retired_position)",
+     "placed.position", "lookup"),
+    ("position-is-the-cursor", "small", "written.position.eq(self.next_position)",
+     "written.position.eq(self.next_cursor)", "lookup"),
+    ("filled-without-head", "small", "self.filled.eq(cursor - head)", "self.filled.eq(cursor)",
      "lookup"),
-    ("cursor-behind", "block", "Mux(held, placed.cursor, retired.cursor)", "retired.cursor",
-     "lookup"),
-    ("failed-advances", "small", "Mux(self.releases.payload.advance,", "Mux(1,",
-     "query|lookup"),
+    ("failed-advances", "small", "else released.advance", "else 1", "query|lookup"),
+    ("released-by-cursor", "small", "retired_cursors.read_data[2] + release.count",
+     "release.count", "query|lookup"),
+    ("released-from-the-lookup", "block", "retired_cursors.read_data[2] + release.count",
+     "retired_cursors.read_data[0] + release.count", "query|lookup"),
+    ("position-of-next-release", "small", "(retired_positions, released.position, 0)",
+     "(retired_positions, release.position, 0)", "lookup"),
     ("holder-lost", "small", "written.holder.eq(self.partition),", "", "lookup"),
+    ("grant-lost", "small", "written.by_grant.eq(self.place_grant),", "", "lookup"),
     ("turn-lost", "small", "written.turn.eq(self.next_turn),", "", "lookup"),
-    ("freed-early", "small", "last.eq(placed_counts.read_data[0] == next_count)", "last.eq(1)",
-     "freed at the last release"),
+    ("freed-early", "small", "last.eq(placed_counts.read_data[0]",
+     "last.eq(1 | placed_counts.read_data[0]", "freed at the last release"),
+    ("freed-without-wrap", "small", "(retired_counts.read_data[1] + 1)[:count_bits]",
+     "(retired_counts.read_data[1] + 1)", "freed at the last release"),
     ("freed-never", "block", "self.freed.eq(last)", "self.freed.eq(0)",
      "freed at the last release"),
-    ("freed-early-row", "block", "placed_counts.read_row[0].eq(self.releases.payload.dst_id)",
+    ("freed-early-row", "block", "placed_counts.read_row[0].eq(release.dst_id)",
      "placed_counts.read_row[0].eq(released.dst_id)", "freed at the last release"),
     ("freed-wrong", "small", "self.freed_id.eq(released.dst_id)", "self.freed_id.eq(self.id)",
      "freed ID"),
-    ("released-wrong", "small", "retired_rows.write_row.eq(released.dst_id)",
-     "retired_rows.write_row.eq(self.releases.payload.dst_id)", "query|lookup"),
-    ("clear-frees-nothing", "small", "retired_rows.write_data.count.eq(count)",
-     "retired_rows.write_data.count.eq(0)", "lookup"),
-    ("clear-lost", "small", "retired_rows.write_data.cursor.eq(0)",
-     "retired_rows.write_data.cursor.eq(self.cursor)", "query|lookup"),
+    ("released-wrong", "small", "Mux(self.clear, self.id, released.dst_id)",
+     "Mux(self.clear, self.id, release.dst_id)",
+     "query|lookup|freed at the last release"),
+    ("clear-frees-nothing", "small", "(retired_counts, next_count, count)",
+     "(retired_counts, next_count, 0)", "lookup"),
+    ("clear-keeps-cursor", "small", "(retired_cursors, next_cursor, 0)",
+     "(retired_cursors, next_cursor, self.cursor)", "query|lookup"),
+    ("clear-keeps-position", "small", "(retired_positions, released.position, 0)",
+     "(retired_positions, released.position, self.position)", "lookup"),
+    ("clear-keeps-head", "small", "Mux(self.clear, 0, head + self.consumed)",
+     "head + self.consumed", "query|lookup"),
     ("clear-meets-release", "small", "with m.If(~self.clear):", "with m.If(1):",
      "freed without a release"),
-    ("query-of-lookup", "small", "retired_rows.read_row[1].eq(self.query_id)",
-     "retired_rows.read_row[1].eq(self.id)", "query"),
+    ("consume-forgets", "block", "Mux(self.clear, 0, head + self.consumed)",
+     "Mux(self.clear, 0, self.consumed)", "query|lookup"),
+    ("consume-lost", "small", "heads.write_en.eq(self.consume | self.clear)",
+     "heads.write_en.eq(self.clear)", "query|lookup"),
+    ("query-of-lookup", "small", "retired_cursors.read_row[1].eq(self.query_id)",
+     "retired_cursors.read_row[1].eq(self.id)", "query"),
+    ("head-of-lookup", "small", "heads.read_row[1].eq(self.query_id)",
+     "heads.read_row[1].eq(self.id)", "query"),
     ("capture-always", "small", "with m.If(self.capture):", "with m.If(1):", "lookup"),
-    ("ready-at-once", "small", "self.ready.eq(placed_rows.ready &", "self.ready.eq(1 |",
+    ("ready-at-once", "small", "self.ready.eq(Cat(", "self.ready.eq(1 | Cat(",
      "ready in cycle 0"),
 ]
 

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In
 
 from mvxl.axi import AXI4Signature
 from sim.build import Model, build, run
-from sim.memory import MEMORY_SOURCE, AXI4Memory, MemoryControl
+from sim.memory import CHANNELS, MEMORY_SOURCE, AXI4Memory, MemoryControl
 
 SIZES = {"address_bits": 32, "data_bits": 64, "user_bits": 3}
 
@@ -22,12 +22,13 @@ class Top(wiring.Component):
     """The memory alone, with flat port names."""
 
     def __init__(self) -> None:
-        super().__init__({"m_axi": In(AXI4Signature(**SIZES))})
+        super().__init__({"m_axi": In(AXI4Signature(**SIZES)), "cpu": In(AXI4Signature(**SIZES))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.memory = memory = AXI4Memory(size_bytes=1 << 20, **SIZES)
         wiring.connect(m, memory.bus, wiring.flipped(self.m_axi))
+        wiring.connect(m, memory.cpu_bus, wiring.flipped(self.cpu))
         return m
 
 
@@ -51,7 +52,7 @@ def test_latency(model: Model, testcase: str, latency: int) -> None:
 
 
 @pytest.mark.parametrize("testcase", ["queued_bursts", "stalled_channels", "errors",
-                                      "backdoor_and_log"])
+                                      "backdoor_and_log", "no_strobes"])
 def test_contract(model: Model, testcase: str) -> None:
     passes(model, testcase)
 
@@ -63,16 +64,43 @@ def test_random_traffic(model: Model, stalls: dict[str, float]) -> None:
     passes(model, "random_traffic", latency=10, stalls=stalls)
 
 
-def test_illegal_burst_ends_the_simulation(model: Model) -> None:
-    done = run(model, "tb.tb_memory", testcase="wrong_last", parameters={"illegal": True})
+@pytest.mark.parametrize("testcase, message", [
+    ("wrong_last", "WLAST must mark beat 1 of the burst, not beat 0"),
+    ("wrong_last_of_processor", "WLAST must mark beat 1 of the burst, not beat 0"),
+    ("narrow_burst_of_processor", "read burst must be INCR and of whole beats: type 1, size 2"),
+])
+def test_illegal_burst_ends_the_simulation(model: Model, testcase: str, message: str) -> None:
+    done = run(model, "tb.tb_memory", testcase=testcase, parameters={"illegal": True})
     assert not done.outcomes[0].passed
-    assert "WLAST must mark beat 1 of the burst, not beat 0" in done.outcomes[0].message
+    assert message in done.outcomes[0].message
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_stopped_channel(model: Model, channel: str) -> None:
+    passes(model, "stopped_channel", channel=channel)
+
+
+@pytest.mark.parametrize("channel", ["r", "b"])
+def test_stopped_while_valid(model: Model, channel: str) -> None:
+    passes(model, "stopped_while_valid", channel=channel)
+
+
+@pytest.mark.parametrize("testcase", ["processor_traffic", "processor_shares_beats",
+                                      "processor_timing", "refused_loads_and_stores",
+                                      "processor_not_enabled"])
+def test_processor(model: Model, testcase: str) -> None:
+    passes(model, testcase)
 
 
 def test_init_wrong_size_bytes() -> None:
     with pytest.raises(ValueError, match="^size_bytes must be a multiple of 8 up to 1073741824, "
                                          "not 12$"):
         AXI4Memory(size_bytes=12, **SIZES)
+
+
+def test_init_wrong_user_bits() -> None:
+    with pytest.raises(ValueError, match="^user_bits must be at most 31, not 32$"):
+        AXI4Memory(size_bytes=16, **SIZES | {"user_bits": 32})
 
 
 class Handle:
@@ -94,6 +122,13 @@ def test_wrong_stalls() -> None:
     with pytest.raises(ValueError,
                        match=r"^probability of stalls must be in \[0, 1\), not 1\.5$"):
         control.set_stalls(r=1.5)
+
+
+def test_wrong_stop() -> None:
+    control = MemoryControl(Handle(), data_bits=64, folder=Path())
+    for method in (control.stop, control.go):
+        with pytest.raises(ValueError, match="^channel must be one of aw, w, b, ar, r, not 'x'$"):
+            method("x")
 
 
 def test_wrong_errors() -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command queues against a front end in plain Python: order, turns, waking, limits."""
+"""The command queues against a front end in plain Python: order, turns, waking, limits, resets."""
 
 from __future__ import annotations
 
 import inspect
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from amaranth.sim import Simulator
 from formal.mutants import mutated
 from mvxl import queues, turns
 from mvxl.config import AdapterConfig
-from mvxl.messages import Command, Status, Verdict
+from mvxl.messages import Command, GrantKind, Op, Status, Verdict
 
 SMALL = AdapterConfig(
     partitions=2, entries=4, data_bits=32, burst_beats=4, reads_in_flight=2, writes_in_flight=2,
@@ -29,7 +30,9 @@ CONFIGS = {"small": SMALL, "three": THREE}
 SLOTS = {"small": 4, "three": 5}
 
 ACCEPT: dict[str, Any] = {"accepted": 1, "status": Status.OK}
+DROP: dict[str, Any] = {"accepted": 1, "dropped": 1}
 WAIT: dict[str, Any] = {"waits": 1, "status": Status.DST_FULL}
+LOCKED: dict[str, Any] = {"waits": 1, "blocked": 1, "status": Status.LOCKED}
 BLOCKED: dict[str, Any] = {"blocked": 1}
 FENCED: dict[str, Any] = {}
 
@@ -52,7 +55,8 @@ class Desk:
 
     Decisions take `slot` cycles. Commands complete in order, `delay` cycles after their
     acceptance at the earliest, or when `release` > 0 lets one through if `delay` is None;
-    those with a tag in `failing` fail.
+    those with a tag in `failing` fail. Of a partition in reset everything is dropped, whatever
+    `policy` says. What is told of the time that a head has waited is compared at every look.
     """
 
     def __init__(self, config: AdapterConfig, *, module: Any = queues, slot: int = 4,
@@ -63,11 +67,14 @@ class Desk:
         self.delay = delay
         self.release = 0
         self.failing: set[int] = set()
+        self.hold = False               # no slot begins
         self.policy: Callable[[Look], dict[str, Any]] = lambda look: ACCEPT
         self.on_completion: Callable[[Any, int, int], None] | None = None
         self.looks: list[Look] = []
         self.in_flight: deque[tuple[int, int, int, int]] = deque()  # due, partition, tag, ID
         self.completed: list[int] = []
+        self.waits_since: dict[int, int] = {}       # partition: its first look at which it waited
+        self.waited: list[tuple[int, int]] = []     # told, and right
         self.cycle = 0
 
     @property
@@ -80,7 +87,8 @@ class Desk:
         looked = 0
         known: Any = None
         verdict: tuple[int, dict[str, Any]] | None = None
-        last_completion = False
+        last_completion = ending = False
+        last_freed = False
         while True:
             ctx.set(unit.verdicts.valid, verdict is not None)
             if verdict is not None:
@@ -95,16 +103,22 @@ class Desk:
                 self.release -= self.delay is None
                 self.completed.append(ended[2])
             last_completion = ended is not None
-            ctx.set(unit.completed.en, last_completion)
+            if ending or last_completion:
+                ctx.set(unit.completed.en, last_completion)
+                ctx.set(unit.retired.en, last_completion)
+            ending = last_completion
             if ended is not None:
                 ctx.set(unit.completed.partition, ended[1])
                 ctx.set(unit.completed.failed, ended[2] in self.failing)
+                ctx.set(unit.retired.partition, ended[1])
             freed = ended is not None and ended[3] not in [one[3] for one in self.in_flight]
-            ctx.set(unit.wake_freed.en, freed)
+            if freed or last_freed:
+                ctx.set(unit.wake_freed.en, freed)
+            last_freed = freed
             if ended is not None and freed:
                 ctx.set(unit.wake_freed.id, ended[3])
             valid = ctx.get(unit.requests.valid)
-            starting = step == 0 and valid
+            starting = step == 0 and valid and not self.hold
             ctx.set(unit.looking, starting and self.slot == 4 or self.slot == 5 and step == 1)
             ctx.set(unit.requests.ready, step == self.slot - 1)
             _, _, request, at = await ctx.tick().sample(
@@ -120,10 +134,16 @@ class Desk:
                 command = request.command
                 look = Look(looked, self.cycle, request.partition, command.tag, command.dst_id,
                             known, {})
-                look.verdict = self.policy(look)
+                since = self.waits_since.get(look.partition)
+                self.waited.append((known.waited, 0 if since is None else looked - since))
+                look.verdict = DROP if known.resetting else self.policy(look)
                 self.looks.append(look)
                 verdict = request.partition, look.verdict
-                if look.verdict.get("accepted"):
+                if look.verdict.get("waits"):
+                    self.waits_since.setdefault(look.partition, looked)
+                elif look.verdict.get("accepted"):
+                    self.waits_since.pop(look.partition, None)
+                if look.verdict.get("accepted") and not look.verdict.get("dropped"):
                     self.in_flight.append((self.cycle + (self.delay or 0) + 2, look.partition,
                                            look.tag, look.dst_id))
                 step = 0
@@ -145,12 +165,14 @@ class Desk:
         ctx.set(unit.event_room, (1 << self.config.partitions) - 1)
         await ctx.tick().repeat(2)
 
-    async def push(self, ctx: Any, partition: int, tag: int, dst_id: int = 1) -> None:
+    async def push(self, ctx: Any, partition: int, tag: int, dst_id: int = 1,
+                   **fields: Any) -> None:
         """Queue a command; two cycles, which is as fast as pushes may come."""
         unit = self.unit
         ctx.set(unit.push.en, 1)
         ctx.set(unit.push.partition, partition)
-        ctx.set(unit.push.command, Command(self.config).const({"tag": tag, "dst_id": dst_id}))
+        ctx.set(unit.push.command, Command(self.config).const(
+            {"tag": tag, "dst_id": dst_id, **fields}))
         await ctx.tick()
         ctx.set(unit.push.en, 0)
         await ctx.tick()
@@ -166,6 +188,7 @@ class Desk:
         sim.add_testbench(self._decide, background=True)
         sim.add_testbench(script)
         sim.run()
+        assert [told for told, _ in self.waited] == [right for _, right in self.waited], "waited"
 
 
 def tags(looks: list[Look]) -> list[int]:
@@ -312,6 +335,7 @@ def test_weights(weights: tuple[int, ...]) -> None:
 #: What wakes partition 1, which sleeps for ID 2: signal, value, and values that do not wake it.
 WAKERS: dict[str, tuple[Any, list[Any]]] = {
     "wake_changed": ({"en": 1, "id": 2}, [{"en": 1, "id": 1}, {"en": 0, "id": 2}]),
+    "wake_freed": ({"en": 1, "id": 2}, [{"en": 1, "id": 1}, {"en": 0, "id": 2}]),
     "wake_all": (1, []),
     "nudge": (0b10, [0b01]),
     "cancel": (0b10, [0b01]),
@@ -348,7 +372,8 @@ def check_waking(module: Any, waker: str, verdict: dict[str, Any]) -> None:
     desk.run(script)
 
 
-@pytest.mark.parametrize("verdict", [WAIT, BLOCKED, FENCED], ids=["waits", "blocked", "fenced"])
+@pytest.mark.parametrize("verdict", [WAIT, LOCKED, BLOCKED, FENCED],
+                         ids=["waits", "locked", "blocked", "fenced"])
 @pytest.mark.parametrize("waker", WAKERS)
 def test_waking(waker: str, verdict: dict[str, Any]) -> None:
     check_waking(queues, waker, verdict)
@@ -517,6 +542,218 @@ def test_wait_limit(name: str) -> None:
     check_wait_limit(queues, name, 40)
 
 
+def check_permitted(module: Any) -> None:
+    """Enabled, for grants also their kind; of the partition whose request it is."""
+    desk = Desk(SMALL, module=module)
+    unit = desk.unit
+    found: list[int] = []
+    expected: list[int] = []
+
+    async def script(ctx: Any) -> None:
+        await desk.start(ctx)
+        for enabled, engine, cpu in itertools.product((0, 1), repeat=3):
+            grants = engine << GrantKind.ENGINE.value | cpu << GrantKind.CPU.value
+            for p, other in ((0, 1), (1, 0)):
+                for partition, allowed, kinds in (
+                        (p, enabled, grants), (other, 1 - enabled, 3 - grants)):
+                    await desk.pulse(ctx, unit.settings, {
+                        "partition": partition, "control_en": 1, "enabled": allowed,
+                        "grants": kinds})
+                for op, kind in ((Op.SEND, 0), (Op.MVCL, 1), (Op.MVXL, 1), (Op.GRANT, 0),
+                                 (Op.GRANT, 1), (0, 0), (0, 1)):
+                    allowed = 1 if op != Op.GRANT else cpu if kind else engine
+                    expected.append(enabled & allowed)
+                    await desk.push(ctx, p, 0, op=getattr(op, "value", op), dst_offset=2 | kind)
+                    await ctx.tick().repeat(10)
+                    found.append(desk.looks[-1].known.permitted)
+        assert found == expected, "permitted"
+        # A write of the limit alone changes nothing of it.
+        await desk.pulse(ctx, unit.settings, {"partition": 1, "limit_en": 1, "limit": 9})
+        await desk.push(ctx, 1, 0)
+        await ctx.tick().repeat(10)
+        assert desk.looks[-1].known.permitted == 1, "permitted"
+
+    desk.run(script)
+
+
+def test_permitted() -> None:
+    check_permitted(queues)
+
+
+def check_ends_of_grants(module: Any) -> None:
+    """The end of a grant is in flight like a command, but not one of `messages_in_flight`."""
+    desk = Desk(SMALL, module=module, delay=None)
+    unit = desk.unit
+    desk.policy = lambda look: ACCEPT if look.known.idle else FENCED
+
+    async def script(ctx: Any) -> None:
+        await desk.start(ctx)
+        for p in range(2):
+            await desk.pulse(ctx, unit.ends_grant, {"en": 1, "partition": p})
+        assert ctx.get(unit.idle) == 0, "idle although the end of its grant is in flight"
+        await desk.push(ctx, 1, 10)
+        await ctx.tick().repeat(20)
+        assert tags(desk.looks) == [10], "woken before its grant has ended"
+        await desk.pulse(ctx, unit.retired, {"en": 1, "partition": 0})
+        await ctx.tick().repeat(20)
+        assert tags(desk.looks) == [10], "woken by what is another's"
+        # In the cycle in which it is through, too, the next one may go.
+        ctx.set(unit.retired, {"en": 1, "partition": 1})
+        ctx.set(unit.ends_grant, {"en": 1, "partition": 1})
+        await ctx.tick()
+        ctx.set(unit.retired, {})
+        ctx.set(unit.ends_grant, {})
+        await ctx.tick()
+        assert ctx.get(unit.idle) == 0b01, "one came, one went"
+        await desk.pulse(ctx, unit.retired, {"en": 1, "partition": 1})
+        await ctx.tick().repeat(20)
+        assert ctx.get(unit.idle) == 0b01
+        assert tags(desk.accepted) == [10], "not woken when its grant has ended"
+
+    desk.run(script)
+
+
+def test_ends_of_grants() -> None:
+    check_ends_of_grants(queues)
+
+
+#: What the front end says to the first request of the partition that is going to be in reset.
+FIRST_VERDICTS = {"accepted": ACCEPT, "waits": WAIT, "locked": LOCKED, "blocked": BLOCKED,
+                  "fenced": FENCED}
+
+
+def check_reset(module: Any, name: str, first: dict[str, Any], offset: int, hold: int = 0) -> None:
+    """Partition 1 is in reset from a cycle on until nothing of it is there, as the control does.
+
+    `offset`: cycles from the first push to the reset; `hold`: cycles for which no slot begins,
+    from then on. What was queued is not decided any more, what others queued is decided once and
+    in order, and afterwards the partition works as if nothing had been.
+    """
+    config = CONFIGS[name]
+    desk = Desk(config, module=module, slot=SLOTS[name], delay=9)
+    unit = desk.unit
+    desk.failing = {10}
+    # The first request of partition 1 is returned once, and everything of it is when it is alone.
+    desk.policy = lambda look: (
+        first if look.tag == 10 and tags(desk.looks).count(10) < 1 else ACCEPT)
+    async def script(ctx: Any) -> None:
+        await desk.start(ctx)
+        feed: deque[tuple[int, int]] = deque()
+        for tag in range(10, 10 + config.command_queue_depth):
+            feed += [(1, tag), (0, 100 + tag)]
+        resetting = False
+        quiet = False
+        others: list[int] = []
+        cycle = 0
+        while cycle < offset + 4 * hold + 200 and not quiet:
+            if cycle == offset:
+                resetting = True
+                ctx.set(unit.resetting, 0b10)
+            desk.hold = offset <= cycle < offset + hold
+            ctx.set(unit.push.en, 0)
+            if cycle % 2 == 0 and feed:
+                p, tag = feed.popleft()
+                if p == 0:
+                    others.append(tag)
+                if not (resetting and p == 1):
+                    ctx.set(unit.push, {"en": 1, "partition": p,
+                                        "command": {"tag": tag, "dst_id": 2}})
+            _, _, empty, idle = await ctx.tick().sample(unit.empty, unit.idle)
+            quiet = resetting and cycle > offset and bool(empty & idle & 0b10)
+            cycle += 1
+        assert quiet, "the reset never ends"
+        ctx.set(unit.push.en, 0)
+        ctx.set(unit.resetting, 0)
+        desk.waits_since.pop(1, None)
+        decided = len([look for look in desk.looks if look.partition == 1])
+        assert not ctx.get(unit.waiting) & 0b10, "something of it still waits"
+        assert not ctx.get(unit.halted) & 0b10, "still halted"
+        assert ctx.get(unit.room[1]) == config.command_queue_depth, "its queue is not empty"
+        desk.hold = False
+        for p, tag in feed:
+            if p == 0:
+                others.append(tag)
+                await desk.push(ctx, 0, tag, 2)
+        await ctx.tick().repeat(80 + 12 * config.command_queue_depth)
+        assert len([look for look in desk.looks if look.partition == 1]) == decided, \
+            "decided after it was gone"
+        assert tags([look for look in desk.accepted if look.partition == 0]) == others, \
+            "another partition lost something"
+        # All that may be in flight can be in flight, and all of it is decided.
+        desk.delay = None
+        before = len(desk.accepted)
+        queued = 0
+        while queued < config.messages_in_flight + 1:
+            await desk.push(ctx, 1, 50 + queued, 2)
+            queued += 1
+            await ctx.tick().repeat(8)
+        await ctx.tick().repeat(20)
+        assert tags(desk.accepted[before:]) == list(
+            range(50, 50 + config.messages_in_flight)), "not as many as before the reset"
+        desk.release = 100
+        await ctx.tick().repeat(40 + 3 * config.messages_in_flight)
+        assert ctx.get(unit.idle) == ctx.get(unit.empty) == (1 << config.partitions) - 1
+        assert tags(desk.accepted[before:]) == list(
+            range(50, 50 + config.messages_in_flight + 1)), "commands behind a reset are lost"
+
+    desk.run(script)
+
+
+@pytest.mark.parametrize("first", FIRST_VERDICTS)
+@pytest.mark.parametrize("offset", range(24))
+def test_reset_at_every_cycle(first: str, offset: int) -> None:
+    check_reset(queues, "small", FIRST_VERDICTS[first], offset)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("offset", range(16))
+def test_reset_while_no_slot_begins(name: str, offset: int) -> None:
+    check_reset(queues, name, ACCEPT, offset, hold=30)
+
+
+def check_resets(module: Any, first: dict[str, Any]) -> None:
+    for offset in range(24):
+        check_reset(module, "small", first, offset)
+
+
+def check_reset_forgets(module: Any) -> None:
+    """A reset clears what was known of a head, and a RESUME that had not come to its mark."""
+    desk = Desk(SMALL, module=module, delay=None)
+    unit = desk.unit
+    desk.failing = {1}
+    desk.policy = lambda look: WAIT if look.tag == 2 else ACCEPT
+
+    async def script(ctx: Any) -> None:
+        await desk.start(ctx)
+        await desk.push(ctx, 1, 1)
+        await ctx.tick().repeat(12)
+        desk.release = 1
+        await ctx.tick().repeat(4)
+        await desk.push(ctx, 1, 2)
+        await ctx.tick().repeat(12)
+        await desk.pulse(ctx, unit.resume, 0b10)
+        assert (ctx.get(unit.halted), ctx.get(unit.waiting)) == (0b10, 0b10)
+        await desk.pulse(ctx, unit.cancel, 0b10)
+        await desk.pulse(ctx, unit.resetting, 0b10)
+        desk.waits_since.clear()
+        await ctx.tick().repeat(20)
+        assert (ctx.get(unit.halted), ctx.get(unit.waiting)) == (0, 0), "the reset forgets nothing"
+        await desk.push(ctx, 1, 3)
+        await ctx.tick().repeat(12)
+        known = desk.looks[-1].known
+        assert desk.looks[-1].tag == 3, "not decided"
+        assert (known.halted, known.cancelled, known.resetting) == (0, 0, 0), "cancelled before"
+        await desk.push(ctx, 1, 4)
+        await ctx.tick().repeat(12)
+        assert desk.looks[-1].tag == 4, "barred by a RESUME before the reset"
+
+    desk.run(script)
+
+
+def test_reset_forgets() -> None:
+    check_reset_forgets(queues)
+
+
 def check_hand_over(module: Any) -> None:
     """Three partitions want two destinations, always: who was served least recently goes first.
 
@@ -592,7 +829,7 @@ FAULTS: list[tuple[str, str, str, Callable[[Any], None], str]] = [
      check_freed_and_drained, "not woken by its destination"),
     ("woken-by-any-freeing", "self.wake_freed.en & (self.wake_freed.id == wait_id[p])",
      "self.wake_freed.en", check_freed_and_drained, "woken by another destination"),
-    ("not-drained", "ended & (in_flight[p] == 1)", "0",
+    ("not-drained", "left & (in_flight[p] == 1)", "0",
      check_freed_and_drained, "nothing of it is in flight"),
     ("one-more-outstanding", "outstanding != config.messages_in_flight",
      "outstanding != config.messages_in_flight + 1",
@@ -622,12 +859,52 @@ FAULTS: list[tuple[str, str, str, Callable[[Any], None], str]] = [
     ("limit-late", "(elapsed >= compared_limit)", "(elapsed > compared_limit)",
      lambda module: check_wait_limit(module, "small", 40), "not exact"),
     ("limit-from-last-look", "looked & ~self.waiting.bit_select(self.partition, 1)", "looked",
-     lambda module: check_wait_limit(module, "small", 40), "woken late"),
+     lambda module: check_wait_limit(module, "small", 40), "waited"),
     ("not-overdue", "self.overdue[p].eq(over &", "self.overdue[p].eq(0 &",
      lambda module: check_wait_limit(module, "small", 40), "not woken by its limit"),
     ("most-recent-first", "with m.If(self.served[i]):", "with m.If(0):",
      check_hand_over, "overtaken"),
     ("overtaken-elsewhere", "(wait_id[q] == current_dst)", "1", check_hand_over, "contended"),
+    ("waited-since-the-last-look", "Mux(self.waiting.bit_select(self.partition, 1), elapsed, 0)",
+     "elapsed", lambda module: check_wait_limit(module, "small", 40), "waited"),
+    ("kinds-swapped", "may_get[GrantKind.CPU], may_get[GrantKind.ENGINE]))",
+     "may_get[GrantKind.ENGINE], may_get[GrantKind.CPU]))", check_permitted, "permitted"),
+    ("kind-not-looked-at", "current.command.op != Op.GRANT, ~0,", "1, ~0,",
+     check_permitted, "permitted"),
+    ("kind-of-all", "current.command.op != Op.GRANT, ~0,", "0, ~0,",
+     check_permitted, "permitted"),
+    ("grants-although-not-enabled", "at.permitted.eq((enabled & Mux(", "at.permitted.eq((Mux(",
+     check_permitted, "permitted"),
+    ("limit-sets-grants", "with m.If(self.settings.control_en):",
+     "with m.If(self.settings.control_en | self.settings.limit_en):",
+     check_permitted, "permitted"),
+    ("end-not-in-flight", "+ (self.ends_grant.en & (self.ends_grant.partition == p)) - left",
+     "- left", check_ends_of_grants, "the end of its grant"),
+    ("end-of-another", "self.retired.en & (self.retired.partition == p)", "self.retired.en",
+     check_ends_of_grants, "what is another's"),
+    ("reset-keeps-the-queue", "m.d.sync += pushed[p].eq(done[p])",
+     "m.d.sync += pushed[p].eq(pushed[p])",
+     lambda module: check_reset(module, "small", ACCEPT, 12), "never ends"),
+    ("reset-over-what-is-issued", "with m.If((issued[p] == done[p]) & ~", "with m.If(~",
+     lambda module: check_resets(module, ACCEPT), "after it was gone|never ends|is not empty"),
+    ("reset-over-what-is-being-issued", " & ~(issuing & (issuer == p))", "",
+     lambda module: check_resets(module, ACCEPT), "after it was gone|is not empty"),
+    ("dropped-stays-outstanding", "- self.completed.en - returned - vanished",
+     "- self.completed.en - returned",
+     lambda module: check_resets(module, ACCEPT), "not as many as before"),
+    ("dropped-stays-in-flight", "(mine & verdict.accepted & ~verdict.dropped)",
+     "(mine & verdict.accepted)", lambda module: check_resets(module, ACCEPT), "never ends"),
+    ("reset-keeps-halted", "cancelled[p].eq(0),\n                    resuming[p].eq(0), "
+     "self.halted[p].eq(0)]", "cancelled[p].eq(0), resuming[p].eq(0)]",
+     check_reset_forgets, "the reset forgets nothing"),
+    ("reset-keeps-waiting", "blocked[p].eq(0), self.waiting[p].eq(0), cancelled[p].eq(0),\n"
+     "                    resuming", "blocked[p].eq(0), cancelled[p].eq(0),\n"
+     "                    resuming", check_reset_forgets, "the reset forgets nothing"),
+    ("reset-keeps-cancelled", "self.waiting[p].eq(0), cancelled[p].eq(0),\n"
+     "                    resuming", "self.waiting[p].eq(0),\n                    resuming",
+     check_reset_forgets, "cancelled before"),
+    ("reset-keeps-the-mark", "cancelled[p].eq(0),\n                    resuming[p].eq(0), self.",
+     "cancelled[p].eq(0),\n                    self.", check_reset_forgets, "barred by a RESUME"),
 ]
 
 

@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from amaranth.hdl import ClockDomain, Module, Value
+from amaranth.hdl import ClockDomain, Module, Signal, Value
+from amaranth.lib.memory import WritePort
 from amaranth.sim import Simulator
 
+from formal.mutants import mutated
 from mvxl import docs, registers
 from mvxl.config import CONFIGS, AdapterConfig
-from mvxl.messages import EventKind, Op, Status
+from mvxl.messages import EventKind, GrantKind, Op, Status
 from mvxl.docs import export_docs
-from mvxl.registers import RegisterBank, RegisterMapError, compile_map, register_map
+from mvxl.registers import RegisterMapError, compile_map, register_map
 
 SLVERR = 2
 PRIVILEGED = 0b001
@@ -26,7 +30,12 @@ NONSECURE = 0b010
 #: The contract: offset, access ("constant", "value" from hardware, "clear": value, told when
 #: written, "stored", "action") and fields as name → (msb, lsb).
 IRQ_FIELDS = {"event": (0, 0), "completed": (1, 1)}
-MANAGER_IRQ_FIELDS = {"fault": (0, 0), "commit": (1, 1)}
+MANAGER_IRQ_FIELDS = {"fault": (0, 0), "commit": (1, 1), "down": (2, 2), "expired": (3, 3)}
+ID, OFFSET, COUNT, ADDRESS, TOKEN = (
+    {"id": (15, 0)}, {"offset": (31, 0)}, {"count": (31, 0)}, {"address": (31, 0)},
+    {"token": (31, 0)})
+LOCK_FIELDS = {"held": (0, 0), "live": (1, 1), "kind": (2, 2), "busy": (3, 3)}
+MOVE_STATUS_FIELDS = {"busy": (0, 0), "done": (1, 1), "status": (8, 4)}
 COMMON = {
     "version": (0x00, "constant", {"minor": (7, 0), "major": (15, 8), "magic": (31, 16)}),
     "config": (0x04, "value", {
@@ -55,43 +64,106 @@ PARTITION = COMMON | {
     "event_offset": (0x48, "value", {"offset": (31, 0)}),
     "event_count": (0x4C, "value", {"count": (31, 0)}),
     "event_pop": (0x50, "action", {"pop": (0, 0)}),
-    "receive_id": (0x60, "stored", {"id": (15, 0)}),
+    "rewind": (0x54, "action", ID),
+    "consume_id": (0x58, "stored", ID),
+    "consume": (0x5C, "action", COUNT),
+    "receive_id": (0x60, "stored", ID),
     "receive_cursor": (0x64, "value", {"cursor": (31, 0)}),
-    "rewind": (0x68, "action", {"id": (15, 0)}),
-    "rewind_status": (0x6C, "value", {"busy": (0, 0), "done": (1, 1), "refused": (2, 2)}),
+    "receive_head": (0x68, "value", {"head": (31, 0)}),
+    "receive_status": (0x6C, "value", {"busy": (0, 0), "done": (1, 1), "refused": (2, 2)}),
+    "receive2_id": (0x70, "stored", ID),
+    "receive2_cursor": (0x74, "value", {"cursor": (31, 0)}),
+    "receive2_head": (0x78, "value", {"head": (31, 0)}),
     "irq_state": (0x80, "value", IRQ_FIELDS),
     "irq_enable": (0x84, "stored", IRQ_FIELDS),
     "irq_test": (0x88, "stored", IRQ_FIELDS),
     "completed_compare": (0x8C, "stored", {"count": (31, 0)}),
+    "grant_src_id": (0xA0, "stored", ID),
+    "grant_src_offset": (0xA4, "stored", OFFSET),
+    "grant_dst_id": (0xA8, "stored", ID),
+    "grant_count": (0xAC, "stored", COUNT),
+    "grant_command": (0xB0, "action", {
+        "kind": (0, 0), "wait": (4, 4), "event": (6, 6), "notify": (7, 7), "tag": (15, 8)}),
+    "grant_state": (0xB4, "value", LOCK_FIELDS),
+    "grant_token": (0xB8, "value", TOKEN),
+    "grant_acknowledged": (0xBC, "value", COUNT),
+    "grant_src_lo": (0xC0, "value", ADDRESS),
+    "grant_src_hi": (0xC4, "value", ADDRESS),
+    "grant_dst_lo": (0xC8, "value", ADDRESS),
+    "grant_dst_hi": (0xCC, "value", ADDRESS),
+    "grant_first": (0xD0, "value", COUNT),
+    "grant_next_lo": (0xD4, "value", ADDRESS),
+    "grant_next_hi": (0xD8, "value", ADDRESS),
+    "release_token": (0xDC, "stored", TOKEN),
+    "release": (0xE0, "action", COUNT),
+    "release_status": (0xE4, "value", MOVE_STATUS_FIELDS),
+    "mvxl_token": (0xE8, "stored", TOKEN),
+    "mvxl_src": (0xEC, "stored", OFFSET),
+    "mvxl_dst": (0xF0, "stored", OFFSET),
+    "mvxl_count": (0xF4, "stored", COUNT),
+    "mvxl_command": (0xF8, "action", {"fence": (5, 5), "event": (6, 6), "tag": (15, 8)}),
 }
+#: In a partition's page, registers from here on answer privileged accesses only.
+PRIVILEGED_OFFSET = 0xA0
 ARRAY_OFFSET, ARRAY_STRIDE = 0x100, 0x20
 
 
 def manager_contract(partitions: int) -> dict[str, tuple[int, str, dict[str, tuple[int, int]]]]:
     return COMMON | {
-        "status": (0x08, "value", {"ready": (0, 0), "idle": (1, 1)}),
+        "status": (0x08, "value", {
+            "ready": (0, 0), "idle": (1, 1), "down": (2, 2), "snapshot": (3, 3)}),
         "entry_id": (0x20, "stored", {"id": (15, 0)}),
         "entry_base_lo": (0x24, "stored", {"base": (31, 0)}),
         "entry_base_hi": (0x28, "stored", {"base": (31, 0)}),
         "entry_length": (0x2C, "stored", {"length": (31, 0)}),
         "entry_access": (0x30, "stored", {
-            "valid": (0, 0), "may_send": (1, 1), "may_receive": (2, 2), "owner": (12, 8)}),
+            "valid": (0, 0), "may_send": (1, 1), "may_receive": (2, 2), "ring": (3, 3),
+            "owner": (12, 8)}),
         "entry_senders": (0x34, "stored", {"senders": (partitions - 1, 0)}),
         "entry_commit": (0x38, "action", {"commit": (0, 0)}),
         "entry_status": (0x3C, "value", {
             "busy": (0, 0), "done": (1, 1), "refused": (2, 2), "reason": (6, 4)}),
         "fault_pending": (0x40, "value", {"partitions": (partitions - 1, 0)}),
         "fault_clear": (0x44, "action", {"partitions": (partitions - 1, 0)}),
+        "entry_revoke": (0x48, "action", ID),
+        "lease": (0x4C, "stored", {"cycles": (31, 0)}),
+        "lock_release": (0x50, "action", {"partitions": (partitions - 1, 0)}),
+        "partition_reset": (0x54, "action", {"partitions": (partitions - 1, 0)}),
+        "resetting": (0x58, "value", {"partitions": (partitions - 1, 0)}),
+        "memory_timeout": (0x5C, "stored", {"cycles": (31, 0)}),
+        "memory_state": (0x60, "value", {
+            "down": (0, 0), "settled": (1, 1), "channel": (6, 4)}),
+        "memory_up": (0x64, "action", {"up": (0, 0)}),
+        "counter_snapshot": (0x68, "action", {"snapshot": (0, 0)}),
+        "counter_select": (0x6C, "stored", {
+            "sender": (4, 0), "receiver": (12, 8), "none": (16, 16)}),
         "irq_state": (0x80, "value", MANAGER_IRQ_FIELDS),
         "irq_enable": (0x84, "stored", MANAGER_IRQ_FIELDS),
         "irq_test": (0x88, "stored", MANAGER_IRQ_FIELDS),
-        "partition_control": (0x100, "stored", {"enabled": (0, 0), "weight": (11, 8)}),
+        "counter_messages_lo": (0xA0, "value", COUNT),
+        "counter_messages_hi": (0xA4, "value", COUNT),
+        "counter_bytes_lo": (0xA8, "value", COUNT),
+        "counter_bytes_hi": (0xAC, "value", COUNT),
+        "counter_refused_lo": (0xB0, "value", COUNT),
+        "counter_refused_hi": (0xB4, "value", COUNT),
+        "counter_waited_lo": (0xB8, "value", COUNT),
+        "counter_waited_hi": (0xBC, "value", COUNT),
+        "mvxl_src_lo": (0xC0, "stored", ADDRESS),
+        "mvxl_src_hi": (0xC4, "stored", ADDRESS),
+        "mvxl_dst_lo": (0xC8, "stored", ADDRESS),
+        "mvxl_dst_hi": (0xCC, "stored", ADDRESS),
+        "mvxl_count": (0xD0, "stored", COUNT),
+        "mvxl_command": (0xD4, "action", {"start": (0, 0)}),
+        "mvxl_status": (0xD8, "value", MOVE_STATUS_FIELDS),
+        "partition_control": (0x100, "stored", {
+            "enabled": (0, 0), "grant_engine": (1, 1), "grant_cpu": (2, 2), "weight": (11, 8)}),
         "partition_max_count": (0x104, "stored", {"count": (31, 0)}),
         "partition_wait_limit": (0x108, "stored", {"cycles": (31, 0)}),
         "partition_fault_info": (0x10C, "value", {
             "valid": (0, 0), "direction": (1, 1), "status": (8, 4), "lost": (31, 16)}),
         "partition_fault_address_lo": (0x110, "value", {"address": (31, 0)}),
         "partition_fault_address_hi": (0x114, "value", {"address": (31, 0)}),
+        "partition_lock": (0x118, "value", LOCK_FIELDS | {"id": (31, 16)}),
     }
 
 
@@ -119,6 +191,9 @@ def test_map_is_the_contract(partitions: int) -> None:
                     register.offset, ACCESS[frozenset(register.kinds)],
                     {name: (f.lsb + f.width - 1, f.lsb) for name, f in register.fields.items()})
                 for register in page} == contract
+        assert [register.name for register in page if register.privileged] == [
+            name for name, (offset, _, _) in contract.items()
+            if page is compiled.partition and offset >= PRIVILEGED_OFFSET]
     assert compiled.manager.array is not None
     assert (compiled.manager.array.offset, compiled.manager.array.stride,
             compiled.manager.array.count) == (ARRAY_OFFSET, ARRAY_STRIDE, partitions)
@@ -163,10 +238,13 @@ def test_enumerations_are_those_of_messages() -> None:
     compiled = register_map(AdapterConfig())
     info = compiled.partition["event_info"]
     fault = compiled.manager["partition_fault_info"]
-    for encoding, numbers in ((info["status"].encoding, Status), (fault["status"].encoding, Status),
-                              (info["kind"].encoding, EventKind),
-                              (compiled.partition["command"]["op"].encoding, Op)):
-        assert encoding == {member.name: member.value for member in numbers}
+    grant, release, raw = (compiled.partition["grant_command"],
+                           compiled.partition["release_status"], compiled.manager["mvxl_status"])
+    for number, numbers in (
+            (info["status"], Status), (fault["status"], Status), (release["status"], Status),
+            (raw["status"], Status), (info["kind"], EventKind), (grant["kind"], GrantKind),
+            (compiled.partition["command"]["op"], (Op.SEND, Op.MVCL))):
+        assert number.encoding == {member.name: member.value for member in numbers}
 
 
 # What the bank does not do is refused.
@@ -242,8 +320,8 @@ REFUSED = {
                "manager.ram: a mem is not supported"),
     "register_array": (_instead("} SRC_ID @ 0x20;", "} SRC_ID[1] @ 0x20 += 4;"),
                        "must be a single register"),
-    "array_stride": (_instead("@ 0x100 += 0x20", "@ 0x100 += 0x18"),
-                     "manager.partition[]: the stride must be a power of two, not 24"),
+    "array_stride": (_instead("@ 0x100 += 0x20", "@ 0x100 += 0x28"),
+                     "manager.partition[]: the stride must be a power of two, not 40"),
     "array_offset": (_instead("@ 0x100 += 0x20", "@ 0x110 += 0x20"),
                      "manager.partition[]: the offset must be a multiple of the stride 0x20, "
                      "not 0x110"),
@@ -324,16 +402,55 @@ class Told:
 
 
 @dataclass
+class Clear:
+    """A request to clear a page, and what became of it."""
+
+    partition: int
+    cycle: int              #: earliest cycle of `clear.en`
+    asked: int = -1         #: first cycle of `clear.en`
+    done: int = -1          #: the cycle of `cleared`
+
+
+@dataclass(frozen=True, order=True)
+class Violation:
+    """What was said of an access without privilege."""
+
+    cycle: int
+    write: bool
+    partition: int
+    address: int
+
+
+@dataclass
 class Trace:
-    """What was seen: the strobes, and for which partition and index each cycle's values were."""
+    """What was seen, and what was set: a vector of frozen pages, and for which (partition, index,
+    word, whether it is the manager's page) hardware supplied values, in each cycle."""
 
     told: list[Told] = field(default_factory=list)
-    supplied_for: list[tuple[int, int]] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    supplied_for: list[tuple[int, int, int, int]] = field(default_factory=list)
+    frozen: list[int] = field(default_factory=list)
 
 
-def _supplied(seed: int, manager: bool, number: int, cycle: int, bits: int) -> int:
+def _supplied(seed: int, manager: bool, number: int, word: int, cycle: int, bits: int) -> int:
     """What hardware supplies for all registers of a page: another number in every cycle."""
-    return random.Random(f"{seed}/{manager}/{number}/{cycle}").getrandbits(bits)
+    return random.Random(f"{seed}/{manager}/{number}/{word}/{cycle}").getrandbits(bits)
+
+
+def never(cycle: int) -> int:
+    """No page is frozen."""
+    return 0
+
+
+def watched(module: ModuleType) -> type:
+    """The bank of `module`, with what its RAM is used for as `ram_written` and `ram_read`."""
+
+    class Watched(module.RegisterBank):
+        def _write_side(self, m: Module, port: WritePort, reading: Signal) -> None:
+            self.ram_written, self.ram_read = port.en, reading
+            super()._write_side(m, port, reading)
+
+    return Watched
 
 
 class Bench:
@@ -343,13 +460,19 @@ class Bench:
     by values that change in every cycle.
     """
 
-    def __init__(self, config: AdapterConfig, seed: int = 0) -> None:
+    def __init__(self, config: AdapterConfig, seed: int = 0,
+                 module: ModuleType = registers) -> None:
         self.config = config
         self.seed = seed
-        self.bank = RegisterBank(config)
+        self.bank = watched(module)(config)
 
     def run(self, writes: list[Write], reads: list[Read], *, after_ready: bool = True,
-            reset_cycles: tuple[int, ...] = ()) -> Trace:
+            reset_cycles: tuple[int, ...] = (), frozen: Callable[[int], int] = never,
+            clears: Sequence[Clear] = ()) -> Trace:
+        """Returns when all accesses and clears are over.
+
+        `frozen` gives the vector of a cycle; a page that is being cleared is frozen besides.
+        """
         trace = Trace()
         top = Module()
         domain = ClockDomain("sync")
@@ -362,23 +485,25 @@ class Bench:
             if after_ready:
                 while not ctx.get(self.bank.ready):
                     await ctx.tick()
-            await self._play(ctx, domain, trace, writes, reads, reset_cycles)
+            await self._play(
+                ctx, domain, trace, writes, reads, reset_cycles, frozen, list(clears))
 
         simulator.add_testbench(play)
         simulator.run()
         return trace
 
     async def _play(self, ctx: Any, domain: ClockDomain, trace: Trace, writes: list[Write],
-                    reads: list[Read], reset_cycles: tuple[int, ...]) -> None:
+                    reads: list[Read], reset_cycles: tuple[int, ...],
+                    frozen: Callable[[int], int], clears: list[Clear]) -> None:
         bus, bank = self.bank.bus, self.bank
         partition_bits = len(Value.cast(bank.partition_value))
         manager_bits = len(Value.cast(bank.manager_value))
         addressed = given = answered = 0
         read_addressed = read_answered = 0
-        asked = [(0, 0)] * 2
+        asked = [(0, 0, 0, 0)] * 2
         junk = random.Random(self.seed)
         cycle = 0
-        while answered < len(writes) or read_answered < len(reads):
+        while answered < len(writes) or read_answered < len(reads) or clears:
             assert cycle < 100_000, "the bank does not answer"
             aw = writes[addressed] if addressed < len(writes) else None
             w = writes[given] if given < len(writes) else None
@@ -398,13 +523,28 @@ class Bench:
             ctx.set(bus.arprot, ar.prot if ar_valid else junk.getrandbits(3))
             ctx.set(domain.rst, cycle in reset_cycles)
 
-            partition, index = asked.pop(0)
-            values = (_supplied(self.seed, False, partition, cycle, partition_bits),
-                      _supplied(self.seed, True, index, cycle, manager_bits))
-            trace.supplied_for.append((partition, index))
+            clearing = clears[0] if clears and cycle >= clears[0].cycle else None
+            held = frozen(cycle) | (0 if clearing is None else 1 << clearing.partition)
+            trace.frozen.append(held)
+            ctx.set(bank.frozen, held)
+            ctx.set(bank.clear.en, clearing is not None)
+            ctx.set(bank.clear.partition, junk.randrange(self.config.partitions)
+                    if clearing is None else clearing.partition)
+            if ctx.get(bank.cleared):
+                assert clearing is not None and clearing.asked >= 0, "cleared, and nobody asked"
+                clearing.done = cycle
+                clears.pop(0)
+            elif clearing is not None and clearing.asked < 0:
+                clearing.asked = cycle
+
+            partition, index, word, manager = asked.pop(0)
+            values = (_supplied(self.seed, False, partition, word, cycle, partition_bits),
+                      _supplied(self.seed, True, index, word, cycle, manager_bits))
+            trace.supplied_for.append((partition, index, word, manager))
             ctx.set(Value.cast(bank.partition_value), values[0])
             ctx.set(Value.cast(bank.manager_value), values[1])
-            asked.append((ctx.get(bank.read_partition), ctx.get(bank.read_index)))
+            asked.append((ctx.get(bank.read_partition), ctx.get(bank.read_index),
+                          ctx.get(bank.read_word), ctx.get(bank.read_manager)))
 
             b = writes[answered] if answered < len(writes) else None
             r = reads[read_answered] if read_answered < len(reads) else None
@@ -430,6 +570,8 @@ class Bench:
                     not r_valid and r is not None and r.responded >= 0:
                 assert reset_cycles, "VALID fell before READY"
 
+            assert not (ctx.get(bank.ram_written) and ctx.get(bank.ram_read)), \
+                "the RAM is written while it is read"
             self._record_strobes(ctx, trace, cycle)
             if aw_valid and ctx.get(bus.awready):
                 aw.addressed = cycle
@@ -448,9 +590,10 @@ class Bench:
                 read_answered += 1
             await ctx.tick()
             cycle += 1
-        for channel in (bus.awvalid, bus.wvalid, bus.arvalid):
+        for channel in (bus.awvalid, bus.wvalid, bus.arvalid, bank.clear.en):
             ctx.set(channel, 0)
         for _ in range(4):
+            assert not ctx.get(bank.cleared), "cleared twice"
             assert not ctx.get(bus.bvalid | bus.rvalid), "a response that nobody asked for"
             self._record_strobes(ctx, trace, cycle)
             await ctx.tick()
@@ -465,12 +608,17 @@ class Bench:
                 if bits >> position & 1:
                     trace.told.append(Told(cycle, manager, name, ctx.get(getattr(write, number)),
                                            ctx.get(write.data)))
+        for is_write, violation in ((True, self.bank.write_violation),
+                                    (False, self.bank.read_violation)):
+            if ctx.get(violation.en):
+                trace.violations.append(Violation(
+                    cycle, is_write, ctx.get(violation.partition), ctx.get(violation.address)))
 
-    def value(self, manager: bool, number: int, name: str, cycle: int) -> int:
+    def value(self, manager: bool, number: int, word: int, name: str, cycle: int) -> int:
         """What hardware supplied for a register in `cycle`."""
         shape = (self.bank.manager_value if manager else self.bank.partition_value).shape()
-        word = _supplied(self.seed, manager, number, cycle, shape.size)
-        return word >> shape[name].offset & 0xFFFF_FFFF
+        row = _supplied(self.seed, manager, number, word, cycle, shape.size)
+        return row >> shape[name].offset & 0xFFFF_FFFF
 
 
 @dataclass(frozen=True)
@@ -482,6 +630,9 @@ class Place:
     name: str
     access: str
     mask: int
+    offset: int         #: in the page, in bytes
+    in_array: bool
+    privileged: bool
 
 
 class Model:
@@ -491,18 +642,22 @@ class Model:
         self.config = config
         self.places: dict[int, Place] = {}
         for partition in range(config.partitions):
-            self._add(False, partition, partition * config.page_bytes, PARTITION)
+            self._add(False, partition, partition * config.page_bytes, PARTITION, 0)
         manager = manager_contract(config.partitions)
         base = 1 << (config.partitions - 1).bit_length()
         single = {n: r for n, r in manager.items() if r[0] < ARRAY_OFFSET}
         array = {n: r for n, r in manager.items() if r[0] >= ARRAY_OFFSET}
-        self._add(True, 0, base * config.page_bytes, single)
+        self._add(True, 0, base * config.page_bytes, single, 0)
         for index in range(config.partitions):
-            self._add(True, index, base * config.page_bytes + index * ARRAY_STRIDE, array)
+            self._add(True, index, base * config.page_bytes, array, index * ARRAY_STRIDE)
 
-    def _add(self, manager: bool, number: int, base: int, contract: dict[str, Any]) -> None:
+    def _add(self, manager: bool, number: int, page: int, contract: dict[str, Any],
+             element: int) -> None:
         for name, (offset, access, fields) in contract.items():
-            self.places[base + offset] = Place(manager, number, name, access, mask_of(fields))
+            self.places[page + element + offset] = Place(
+                manager, number, name, access, mask_of(fields), element + offset,
+                manager and offset >= ARRAY_OFFSET,
+                not manager and offset >= PRIVILEGED_OFFSET)
 
     @property
     def refusal(self) -> int:
@@ -515,7 +670,12 @@ class Model:
                 not access.prot & PRIVILEGED
                 or self.config.manager_secure and access.prot & NONSECURE):
             return None
-        return place
+        return None if self.violates(access) else place
+
+    def violates(self, access: Write | Read) -> bool:
+        """It is to a privileged register of a partition's page, and has no privilege."""
+        place = self.places.get(access.address)
+        return place is not None and place.privileged and not access.prot & PRIVILEGED
 
     def write(self, write: Write) -> Place | None:
         """The place that is told of it; None if the write is refused."""
@@ -531,45 +691,61 @@ class Model:
 
 
 def check(bench: Bench, model: Model, writes: list[Write], reads: list[Read],
-          trace: Trace) -> None:
+          trace: Trace, clears: Sequence[Clear] = ()) -> None:
     """Every access did what the model says, in the time that the contract gives."""
     told = iter(trace.told)
-    changes = []
+    violations = []
+    # (first cycle, the cycle from which on every read sees it, place or page, word)
+    changes: list[tuple[int, int, Place | int, int]] = [
+        (clear.asked, clear.done, clear.partition, 0) for clear in clears]
     for write in writes:
         later = max(write.addressed, write.given)
         place = model.write(write)
-        changes.append((later, place, write.word))
         assert write.responded == later + 1, f"{write}: responded late"
         assert write.response == (model.refusal if place is None else 0), write
-        if place is not None:
-            strobe = next(told, None)
-            assert strobe == Told(later + 1, place.manager, place.name, strobe.number, write.word)
-            if not place.manager or place.name.startswith("partition_"):
-                assert strobe.number == place.number, write
+        if model.violates(write):
+            violations.append(Violation(later + 1, True, model.places[write.address].number,
+                                        model.places[write.address].offset))
+        if place is None or not place.manager and trace.frozen[later] >> place.number & 1:
+            continue
+        changes.append((later, later + 2, place, write.word))
+        strobe = next(told, None)
+        assert strobe == Told(later + 1, place.manager, place.name, strobe.number, write.word)
+        if not place.manager or place.in_array:
+            assert strobe.number == place.number, write
     assert next(told, None) is None, "a strobe without a write"
+    changes.sort(key=lambda change: change[0])
     for read in reads:
         assert read.responded == read.addressed + 4, f"{read}: not 4 cycles after AR"
         place = model.read(read)
+        if model.violates(read):
+            violations.append(Violation(read.addressed + 2, False,
+                                        model.places[read.address].number,
+                                        model.places[read.address].offset))
         if place is None:
             assert (read.response, read.word) == (model.refusal, 0), read
             continue
         assert read.response == 0, read
         if place.access == "stored":
-            before = [(later, word) for later, written, word in changes if written == place]
-            # A write whose handshake is not over when AR's is may or may not be seen.
-            sure = [word for later, word in before if later + 1 < read.addressed]
-            unsure = [word for later, word in before
-                      if read.addressed <= later + 1 <= read.responded]
+            page = None if place.manager else place.number
+            before = [change for change in changes if change[2] in (place, page)]
+            # A change that is not over at AR's handshake may or may not be seen.
+            sure = [word for _, over, _, word in before if over <= read.addressed]
+            unsure = [word for begun, over, _, word in before
+                      if over > read.addressed and begun < read.responded]
             seen = {word & place.mask for word in (sure[-1:] or [0]) + unsure}
             assert read.word in seen, (read, place, seen)
         else:
             sampled = read.addressed + 3
+            assert trace.supplied_for[sampled][3] == place.manager, (read, "of the other kind")
             number = place.number
-            if place.manager and not place.name.startswith("partition_"):
+            if place.manager and not place.in_array:
                 number = trace.supplied_for[sampled][1]
             expected = (VERSION_WORD if place.access == "constant" else
-                        bench.value(place.manager, number, place.name, sampled) & place.mask)
+                        bench.value(place.manager, number, place.offset // 4, place.name, sampled)
+                        & place.mask)
             assert read.word == expected, (read, place)
+    assert sorted(trace.violations) == sorted(violations), "accesses without privilege"
 
 
 SIZES = {
@@ -600,15 +776,15 @@ def interesting_addresses(config: AdapterConfig, rng: random.Random, count: int)
     return result
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_random_accesses(name: str) -> None:
-    """Any order and distance of AW and W, held responses, reads beside writes."""
-    config = SIZES[name]
-    rng = random.Random(name)
+def random_accesses(config: AdapterConfig, *, seed: str, count: int,
+                    module: ModuleType = registers) -> None:
+    """Any order and distance of AW and W, held responses, reads beside writes; pages frozen and
+    cleared meanwhile."""
+    rng = random.Random(seed)
     writes: list[Write] = []
     reads: list[Read] = []
     cycle = 0
-    for address in interesting_addresses(config, rng, 400):
+    for address in interesting_addresses(config, rng, count):
         cycle += rng.choice((0, 0, 2, 7, 12))
         writes.append(Write(
             address, rng.getrandbits(32), strobes=rng.choice((15, 15, 15, 15, rng.randrange(16))),
@@ -617,13 +793,27 @@ def test_random_accesses(name: str) -> None:
             word_cycle=cycle + rng.choice((0, 0, 3, rng.randrange(9))),
             response_delay=rng.choice((0, 0, 1, 5))))
     cycle = 0
-    for address in interesting_addresses(config, rng, 400):
+    for address in interesting_addresses(config, rng, count):
         cycle += rng.choice((0, 0, 1, 2, 7))
         reads.append(Read(address, prot=rng.choice((PRIVILEGED, PRIVILEGED, rng.randrange(8))),
                           address_cycle=cycle, response_delay=rng.choice((0, 0, 1, 5))))
-    bench = Bench(config, seed=len(name))
-    trace = bench.run(writes, reads)
-    check(bench, Model(config), writes, reads, trace)
+    clears = [Clear(rng.randrange(config.partitions), cycle)
+              for cycle in sorted(rng.randrange(6 * count) for _ in range(count // 40))]
+
+    def frozen(cycle: int) -> int:
+        """Long and short times of any pages, and times of none."""
+        dice = random.Random(f"{seed}/{cycle // 16}")
+        short = random.Random(f"{seed}/{cycle // 2}").getrandbits(config.partitions)
+        return dice.choice((0, 0, dice.getrandbits(config.partitions), short))
+
+    bench = Bench(config, seed=len(seed), module=module)
+    trace = bench.run(writes, reads, frozen=frozen, clears=clears)
+    check(bench, Model(config), writes, reads, trace, clears)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_random_accesses(name: str) -> None:
+    random_accesses(SIZES[name], seed=name, count=400)
 
 
 @pytest.mark.parametrize("name", ["three", "silent"])
@@ -704,8 +894,10 @@ def test_writes_are_refused_until_ready() -> None:
     bench = Bench(config)
     writes = [Write(address, 0xFFFF_FFFF) for address in (0x20, 0x34, 0x4024, 0x4100)]
     reads = [Read(0x20), Read(0x00), Read(0x4024)]
-    trace = bench.run(writes, reads, after_ready=False)
+    refused = Write(0xA0, 0, prot=0), Read(0xA0, prot=0)
+    trace = bench.run([*writes, refused[0]], [*reads, refused[1]], after_ready=False)
     assert trace.told == []
+    assert trace.violations == [] and [access.response for access in refused] == [SLVERR] * 2
     assert [write.response for write in writes] == [SLVERR] * 4
     assert [(read.response, read.word) for read in reads] == [(0, 0), (0, VERSION_WORD), (0, 0)]
     assert all(read.responded == read.addressed + 4 for read in reads)
@@ -731,21 +923,13 @@ def test_reset_clears_the_storage() -> None:
 
 def test_reset_values_are_those_of_the_rdl(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "registers.rdl"
-    text = registers.SOURCE.read_text(encoding="utf-8")
-    for old, new in (("cycles[31:0] = 0;", "cycles[31:0] = 0x1234;"),
-                     ("offset[31:0] = 0;", "offset[31:0] = 0x5678;"),
-                     ("length[31:0] = 0;", "length[31:0] = 0x40;")):
-        assert old in text
-        text = text.replace(old, new, 1)
-    source.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(registers, "register_map", lambda config: compile_map(config, source))
+    edited_bank(monkeypatch, tmp_path, registers)
     config = AdapterConfig(partitions=3)
     reads = [Read(address) for address in (
-        0x20, 0x24, 0x1024, 0x2024, 0x402C, 0x4108, 0x4128, 0x4148, 0x4104)]
+        0x20, 0x24, 0x1024, 0x2024, 0x402C, 0x404C, 0x4108, 0x4128, 0x4148, 0x4104)]
     Bench(config).run([], reads)
     assert [read.word for read in reads] == [
-        0, 0x5678, 0x5678, 0x5678, 0x40, 0x1234, 0x1234, 0x1234, 0]
+        0, 0x5678, 0x5678, 0x5678, 0x40, 0, 0x1234, 0x1234, 0x1234, 0]
 
 
 @pytest.mark.parametrize(("secure", "prot", "allowed"), [
@@ -763,6 +947,220 @@ def test_the_managers_page_asks_for_privilege(secure: bool, prot: int, allowed: 
     assert (reads[2].response, reads[2].word) == (0, 7 if allowed else 0)
     assert [told.name for told in trace.told] == (["entry_id"] if allowed else []) + ["src_id"]
     assert (writes[1].response, reads[1].response, reads[1].word) == (0, 0, 8)
+
+
+@pytest.mark.parametrize("prot", range(8))
+def test_privileged_registers_ask_for_privilege(prot: int) -> None:
+    """For reading and for writing; a refusal changes nothing, and is told."""
+    bench = Bench(AdapterConfig(manager_secure=True))
+    allowed = bool(prot & PRIVILEGED)
+    writes = [Write(0x20A8, 7, prot=prot), Write(0x20B0, 8, prot=prot)]
+    reads = [Read(0x20A8, address_cycle=20), Read(0x20A8, prot=prot), Read(0x20B4, prot=prot)]
+    trace = bench.run(writes, reads)
+    check(bench, Model(bench.config), writes, reads, trace)
+    assert reads[0].word == (7 if allowed else 0)
+    assert [told.name for told in trace.told] == (
+        ["grant_dst_id", "grant_command"] if allowed else [])
+    assert [(v.write, v.partition, v.address) for v in trace.violations] == ([] if allowed else [
+        (True, 2, 0xA8), (True, 2, 0xB0), (False, 2, 0xA8), (False, 2, 0xB4)])
+
+
+def violate(module: ModuleType = registers) -> None:
+    """Only part of the word, of a register that cannot be written; a read of one that cannot be
+    read; and with privilege these are none. One of each kind can come in the same cycle."""
+    bench = Bench(AdapterConfig(silent_faults=True), module=module)
+    writes = [Write(0x10B4, 0, strobes=0b0110, prot=prot, address_cycle=11, word_cycle=11)
+              for prot in (0, PRIVILEGED)]
+    reads = [Read(0x30E0, prot=prot, address_cycle=10) for prot in (0, PRIVILEGED)]
+    trace = bench.run(writes, reads)
+    check(bench, Model(bench.config), writes, reads, trace)
+    assert trace.violations == [Violation(12, True, 1, 0xB4), Violation(12, False, 3, 0xE0)]
+    assert [access.response for access in (*writes, *reads)] == [0] * 4
+
+
+def test_a_violation_is_told_whatever_else_is_wrong() -> None:
+    violate()
+
+
+def freeze(firsts: Sequence[int], module: ModuleType = registers) -> None:
+    """A page is frozen for some cycles; what counts is the cycle of the write's handshake."""
+    config = AdapterConfig()
+    for first in firsts:
+        bench = Bench(config, module=module)
+        writes = [Write(0x1024, 1), Write(0x1024, 2, address_cycle=22, word_cycle=22),
+                  Write(0x2024, 3), Write(0x1034, 4), Write(0x1021, 5),
+                  Write(0x1024, 6, address_cycle=40, word_cycle=40)]
+        reads = [Read(0x1024, address_cycle=35), Read(0x1024, address_cycle=45),
+                 Read(0x2024), Read(0x1008)]
+        trace = bench.run(writes, reads,
+                          frozen=lambda cycle, first=first: 0b0010 * (first <= cycle < 40))
+        check(bench, Model(config), writes, reads, trace)
+        before = first > 22
+        assert [write.response for write in writes] == [0, 0, 0, 0, SLVERR, 0]
+        assert [told.word for told in trace.told] == [1, *[2] * before, 3, 6]
+        assert [read.word for read in reads[:3]] == [2 if before else 1, 6, 3]
+
+
+def test_a_frozen_page_keeps_what_it_has() -> None:
+    freeze(range(20, 24))
+
+
+def stored_addresses(config: AdapterConfig) -> list[int]:
+    return [address for address, place in Model(config).places.items()
+            if place.access == "stored"]
+
+
+def clear_under_load(config: AdapterConfig, *, shift: int, load: int = 150,
+                     module: ModuleType = registers) -> None:
+    """A page that is full is cleared while the bus is busy with the others, as much as it can be.
+
+    `shift` moves the reads against the writes, in cycles.
+    """
+    bench = Bench(config, module=module)
+    stored = stored_addresses(config)
+    fill = [Write(address, 0xFFFF_FFFF) for address in stored]
+    start = 2 * len(stored) + 10
+    last = config.partitions - 1
+    busy = [Write((i % last) * config.page_bytes + 0x24, i, address_cycle=start, word_cycle=start)
+            for i in range(load)]
+    busy_reads = [Read((i % last) * config.page_bytes + 0x24, address_cycle=start + shift)
+                  for i in range(2 * load // 5)]
+    clear = Clear(last, start + 2)
+    second = Clear(last, start + 3)
+    reads = [*busy_reads, *(Read(address, address_cycle=start + 600) for address in stored)]
+    trace = bench.run([*fill, *busy], reads, clears=[clear, second])
+    check(bench, Model(config), [*fill, *busy], reads, trace, [clear, second])
+    page_words = 1 << bench.bank.map.partition.word_bits
+    bound = 10 * (page_words // 3 + 1) + 2
+    assert page_words <= clear.done - clear.asked <= bound, "cycles of a clear"
+    assert load or clear.done - clear.asked == second.done - second.asked == page_words, \
+        "cycles of a clear on a quiet bus"
+    assert all((read.word == 0) == (Model(config).places[read.address].number == last
+                                    and not Model(config).places[read.address].manager)
+               for read in reads[len(busy_reads):] if read.address & 0xFFFF != 0x24), "all cleared"
+
+
+@pytest.mark.parametrize("shift", [*range(10)])
+def test_a_page_is_cleared_in_time_whatever_the_load(shift: int) -> None:
+    clear_under_load(AdapterConfig(), shift=shift)
+
+
+def test_a_page_is_cleared_on_a_quiet_bus() -> None:
+    clear_under_load(AdapterConfig(partitions=3), shift=0, load=0)
+
+
+def test_a_write_just_before_a_clear_is_cleared() -> None:
+    """Even if a read delays it. The page is frozen from the cycle of the request on."""
+    config = AdapterConfig()
+    for distance in range(-3, 4):
+        bench = Bench(config)
+        writes = [Write(0x1020, 7, address_cycle=19, word_cycle=19)]
+        reads = [Read(0x2020, address_cycle=20 + distance), Read(0x1020, address_cycle=140)]
+        clears = [Clear(1, 20)]
+        trace = bench.run(writes, reads, clears=clears)
+        check(bench, Model(config), writes, reads, trace, clears)
+        assert [told.word for told in trace.told] == [7]
+        assert reads[1].word == 0
+
+
+def test_a_reset_in_a_clear_starts_over() -> None:
+    config = AdapterConfig(partitions=1)
+    bench = Bench(config)
+    clear = Clear(0, 10)
+    reads = [Read(0x24, address_cycle=400)]
+    bench.run([Write(0x24, 1)], reads, clears=[clear], reset_cycles=(40,))
+    assert clear.done == 41 + 256 + 64
+    assert reads[0].word == 0
+
+
+def edited_bank(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: ModuleType) -> None:
+    """From now on `module` makes banks of an RDL with a few reset values that are not 0."""
+    source = tmp_path / "registers.rdl"
+    text = registers.SOURCE.read_text(encoding="utf-8")
+    for old, new in (("cycles[31:0] = 0;", "cycles[31:0] = 0x1234;"),
+                     ("offset[31:0] = 0;", "offset[31:0] = 0x5678;"),
+                     ("length[31:0] = 0;", "length[31:0] = 0x40;")):
+        assert old in text
+        text = text.replace(old, new, 1)
+    source.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(module, "register_map", lambda config: compile_map(config, source))
+
+
+def clear_to_reset_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                          module: ModuleType = registers) -> None:
+    edited_bank(monkeypatch, tmp_path, module)
+    config = AdapterConfig(partitions=3)
+    reads = [Read(page + 0x24, address_cycle=120) for page in (0, 0x1000, 0x2000)]
+    reads.append(Read(0x2028, address_cycle=120))
+    writes = [Write(address, 9) for address in (0x24, 0x1024, 0x2024, 0x2028)]
+    Bench(config, module=module).run(writes, reads, clears=[Clear(2, 20)])
+    assert [read.word for read in reads] == [9, 9, 0x5678, 0], "reset values"
+
+
+def test_a_clear_gives_the_reset_values_of_the_rdl(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_to_reset_values(monkeypatch, tmp_path)
+
+
+PLANTED = [
+    ("no-privilege-needed", "return match & target.is_privileged if register.privileged else match",
+     "return match", "Write|Read"),
+    ("another-bit-is-privilege", "is_privileged=prot[0]", "is_privileged=prot[2]",
+     "Write|Read|accesses without privilege"),
+    ("violations-only-of-whole-words", "self.write_violation.en.eq(both &",
+     "self.write_violation.en.eq(both & whole &", "accesses without privilege"),
+    ("violation-of-a-read-again-and-again", "self.read_violation.en.eq(reading &",
+     "self.read_violation.en.eq(steps[:2].any() &", "accesses without privilege"),
+    ("violation-of-another", "self.write_violation.partition.eq(taken.partition)",
+     "self.write_violation.partition.eq(self.read_partition)", "accesses without privilege"),
+    ("violation-elsewhere", "self.read_violation.address.eq(address[",
+     "self.read_violation.address.eq(4 + address[", "accesses without privilege"),
+    ("violation-everywhere", "return target.is_partition & ~target.is_privileged &",
+     "return ~target.is_privileged &", "accesses without privilege"),
+    ("frozen-page-is-told", "accepted & here & ~keeps & match", "accepted & here & match", "Told"),
+    ("frozen-page-stores", "stored.append(here & ~keeps & ", "stored.append(here & ", "Read"),
+    ("frozen-page-refuses", "legal.append(here & ", "legal.append(here & ~keeps & ", "Write"),
+    ("another-is-frozen", "self.frozen.bit_select(target.partition, 1)",
+     "self.frozen.bit_select(taken.partition, 1)", "Told|strobe"),
+    ("the-managers-page-freezes", "target.is_manager, Const(0, 1),", "target.is_manager, frozen,",
+     "Told|strobe"),
+    ("clears-another", "self._page_number(self.clear.partition)",
+     "self._page_number(self.read_partition)", "Read|all cleared"),
+    ("skips-what-is-stored-meanwhile", "~self.cleared & ~storing & ~reading",
+     "~self.cleared & ~reading", "all cleared|Read"),
+    ("clears-while-it-is-read", "~self.cleared & ~storing & ~reading", "~self.cleared & ~storing",
+     "while it is read"),
+    ("stores-while-it-is-read", "| storing & ~reading |", "| storing |", "while it is read"),
+    ("waits-for-a-quiet-bus", "~self.cleared & ~storing & ~reading",
+     "~self.cleared & ~storing & ~reading & ~self.bus.bvalid & ~self.bus.awvalid",
+     "cycles of a clear"),
+    ("done-early", "self.cleared.eq(clearing & swept)", "self.cleared.eq(clearing & sweep[-1])",
+     "cycles of a clear|Read"),
+    ("starts-over-when-done", "self.clear.en & ~self.cleared &", "self.clear.en &",
+     "cycles of a clear on a quiet bus"),
+    ("word-of-the-read", "self.read_word.eq(target.word)", "self.read_word.eq(target.word >> 1)",
+     "Read"),
+    ("page-of-the-other-kind", "self.read_manager.eq(target.in_manager)",
+     "self.read_manager.eq(taken)", "of the other kind"),
+    ("cleared-to-zero", "self._reset_word(m, row))", "0)", "reset values"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), [fault[1:] for fault in PLANTED],
+                         ids=[fault[0] for fault in PLANTED])
+def test_planted_fault(old: str, new: str, expected: str, tmp_path: Path,
+                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by one of the tests that can be run on a copy of the module."""
+    # A dataclass looks its module up.
+    monkeypatch.setitem(sys.modules, f"{registers.__name__}_mutant", ModuleType("mutant"))
+    module = mutated(registers, old, new)
+    with pytest.raises(AssertionError, match=expected):
+        violate(module)
+        freeze((22, 23), module)
+        clear_under_load(AdapterConfig(partitions=2), shift=0, load=0, module=module)
+        clear_under_load(AdapterConfig(partitions=2), shift=1, module=module)
+        random_accesses(AdapterConfig(partitions=2), seed="planted", count=150, module=module)
+        clear_to_reset_values(monkeypatch, tmp_path, module)
 
 
 # Exports.

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mvxl.config import CONFIGS
-from sim.model import Row, Send
+from mvxl.messages import Op
+from sim.model import Command, Row
 from sim.scenario import Partition, Scenario, ScenarioError, Traffic, load, main, parse
 
 SCENARIOS = Path(__file__).parent.parent / "sim" / "scenarios"
@@ -123,7 +125,231 @@ def test_patterns_of_traffic() -> None:
 def test_sends_have_tags_and_flags() -> None:
     scenario = parse(GOOD)
     assert list(scenario.sends(scenario.traffic[0])) == [
-        Send(src_id=0, dst_id=1, count=100, tag=tag, wait=True) for tag in range(3)]
+        Command(src_id=0, dst_id=1, count=100, tag=tag, wait=True) for tag in range(3)]
+
+
+SERVICE = """\
+[adapter]
+config = "default"
+
+[memory]
+bytes = 65536
+
+[[partition]]
+id = 0
+
+[[partition]]
+id = 1
+
+[[partition]]
+id = 2
+max_count = 256
+
+[[partition]]
+id = 3
+
+[[entry]]       # requests
+id = 0
+owner = 0
+base = 0x0
+length = 0x200
+rights = ["receive"]
+senders = [1, 2]
+ring = true
+
+[[entry]]       # replies
+id = 1
+owner = 0
+base = 0x1000
+length = 0x400
+rights = ["send"]
+
+[[entry]]
+id = 2
+owner = 1
+base = 0x2000
+length = 0x400
+rights = ["send"]
+
+[[entry]]
+id = 3
+owner = 1
+base = 0x3000
+length = 0x200
+rights = ["receive"]
+senders = [0]
+ring = true
+
+[[entry]]
+id = 4
+owner = 2
+base = 0x4000
+length = 0x400
+rights = ["send"]
+
+[[entry]]
+id = 5
+owner = 2
+base = 0x5000
+length = 0x200
+rights = ["receive"]
+senders = [0, 3]
+ring = true
+
+[[entry]]
+id = 6
+owner = 3
+base = 0x6000
+length = 0x200
+rights = ["send", "receive"]
+
+[service]
+server = 0
+clients = [1, 2]
+requests_from = [2, 4]
+requests_to = [0, 0]
+replies_from = 1
+replies_to = [3, 5]
+requests = [10, 20]
+request_bytes = [128, 64]
+window = [8, 4]
+
+[manager]
+interval_cycles = 5000
+
+[[traffic]]
+partition = 3
+op = "mvcl"
+src = 6
+dst = 6
+dst_offset = 0x100
+count = 256
+messages = 10
+"""
+
+
+def test_service() -> None:
+    scenario = parse(SERVICE)
+    service, manager = scenario.service, scenario.manager
+    assert service is not None and manager is not None
+    assert (service.work, service.service_cycles, service.seed) == ("reverse", 100, 1)
+    assert (manager.clock_mhz, manager.velocity_goal) == (100, 0)
+    assert scenario.entry(0).row == Row(owner=0, base=0, length=0x200, senders=0b110, ring=True,
+                                        may_send=False)
+    assert not scenario.entry(1).row.ring
+    assert service.reply_bytes_max == 128
+    (copy, *_) = scenario.sends(scenario.traffic[0])
+    assert copy == Command(op=Op.MVCL.value, src_id=6, dst_id=6, dst_offset=256, count=256)
+
+
+def test_requests_follow_from_the_seed() -> None:
+    service = parse(SERVICE).service
+    assert service is not None
+    counts = [service.request_counts(client) for client in (0, 1)]
+    assert [len(one) for one in counts] == [10, 20]
+    assert all(1 <= count <= 128 for count in counts[0]) and max(counts[1]) <= 64
+    assert len(set(counts[0])) > 5
+    assert counts == [service.request_counts(client) for client in (0, 1)]
+    assert counts[0] != replace(service, seed=2).request_counts(0)
+    assert service.total_bytes == 2 * sum(counts[0] + counts[1])
+    hashed = replace(service, work="sha256")
+    assert hashed.total_bytes == sum(counts[0] + counts[1]) + 30 * 32
+    assert hashed.reply_bytes_max == 32
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("base = 0x1000\nlength = 0x400\nrights = [\"send\"]",
+     "base = 0x1000\nlength = 0x400\nrights = [\"send\"]\nring = true",
+     '35: entry[1].ring: must be false without the right "receive", not true'),
+    ("server = 0", "server = 7", "76: service.server: must be the id of a partition, not 7"),
+    ("id = 0\n\n[[partition]]", "id = 0\nmax_count = 100\n\n[[partition]]",
+     "76: service.work: must have replies of at most max_count of partition 0, 100, not 128"),
+    ("id = 1\n\n[[partition]]", "id = 1\nenabled = false\n\n[[partition]]",
+     "78: service.clients: must be enabled, not 1"),
+    ("clients = [1, 2]", "clients = [1, 1]", "77: service.clients: must be different partitions "
+                                             "other than the server, not [1, 1]"),
+    ("clients = [1, 2]", "clients = [0, 2]", "77: service.clients: must be different partitions "
+                                             "other than the server, not [0, 2]"),
+    ("clients = [1, 2]", "clients = []", "77: service.clients: must have at least 1 partition, "
+                                         "not []"),
+    ("clients = [1, 2]", "clients = 1", "77: service.clients: must be an array of integers, not 1"),
+    ("window = [8, 4]", "window = [8]", "84: service.window: must have an item for each of the 2 "
+                                        "clients, not [8]"),
+    ("window = [8, 4]", "window = [8, 257]", "84: service.window: must be between 1 and 256, "
+                                             "not 257"),
+    ("window = [8, 4]", "window = [9, 4]", "84: service.window: window * request_bytes must be at "
+                                           "most the length of entry 2, 1024, not 1152"),
+    ("requests = [10, 20]", "requests = [0, 20]",
+     "82: service.requests: must be between 1 and 4294967295, not 0"),
+    ("window = [8, 4]", 'window = [8, 4]\nwork = "guess"',
+     '85: service.work: must be of reverse, sha256, not "guess"'),
+    ("window = [8, 4]", "window = [8, 4]\nservice_cycles = 100001",
+     "85: service.service_cycles: must be between 0 and 100000, not 100001"),
+    ("window = [8, 4]", "window = [8, 4]\nspeed = 1",
+     "85: service.speed: must be one of server, clients, requests_from, requests_to, "
+     "replies_from, replies_to, requests, request_bytes, window, work, service_cycles, seed, "
+     'not "speed"'),
+    ("request_bytes = [128, 64]\nwindow = [8, 4]", "request_bytes = [128, 512]\nwindow = [8, 2]",
+     "83: service.request_bytes: must be at most max_count of partition 2, 256, not 512"),
+    ("request_bytes = [128, 64]\nwindow = [8, 4]", "request_bytes = [1024, 64]\nwindow = [1, 4]\n"
+     'work = "sha256"',
+     "83: service.request_bytes: must have messages of at most the length of entry 0, 512, "
+     "not 1024"),
+    ("requests_from = [2, 4]", "requests_from = [2, 2]",
+     "78: service.requests_from: must not name anything twice, not [2, 2]"),
+    ("requests_from = [2, 4]", "requests_from = [2, 1]",
+     '78: service.requests_from: must be an entry of partition 2 with the right "send", not 1'),
+    ("requests_to = [0, 0]", "requests_to = [0, 3]",
+     '79: service.requests_to: must be an entry with the right "receive" that lists partition 2 '
+     'in senders, not 3'),
+    ("senders = [1, 2]\nring = true", "senders = [1, 2]",
+     "78: service.requests_to: must be a ring of partition 0, not 0"),
+    ("replies_from = 1", "replies_from = 6",
+     '80: service.replies_from: must be an entry of partition 0 with the right "send", not 6'),
+    ("length = 0x400\nrights = [\"send\"]\n\n[[entry]]\nid = 2", "length = 0x40\nrights = "
+     '["send"]\n\n[[entry]]\nid = 2', "80: service.replies_from: must be as long as the longest "
+                                       "reply, 128, not 64"),
+    ("replies_to = [3, 5]", "replies_to = [3, 3]",
+     "81: service.replies_to: must not name anything twice, not [3, 3]"),
+    ("replies_to = [3, 5]", "replies_to = [5, 3]",
+     "81: service.replies_to: must be a ring of partition 1, not 5"),
+    ("replies_to = [3, 5]", "replies_to = [3, 99]",
+     "81: service.replies_to: must be the id of an entry, not 99"),
+    ("interval_cycles = 5000", "interval_cycles = 1999",
+     "87: manager.interval_cycles: must be between 2000 and 4294967295, not 1999"),
+    ("interval_cycles = 5000", "interval_cycles = 5000\nclock_mhz = 0",
+     "88: manager.clock_mhz: must be between 1 and 10000, not 0"),
+    ("interval_cycles = 5000", "interval_cycles = 5000\nvelocity_goal = 101",
+     "88: manager.velocity_goal: must be between 0 and 100, not 101"),
+    # Traffic beside it.
+    ('op = "mvcl"', 'op = "copy"', '91: traffic[0].op: must be of send, mvcl, not "copy"'),
+    ("messages = 10\n", "messages = 10\nwindow = 0\n",
+     "97: traffic[0].window: must be between 1 and 256, not 0"),
+    ("src = 6\ndst = 6", "src = 6\ndst = 5",
+     '93: traffic[0].dst: must be an entry of partition 3 with the right "receive", not 5'),
+    ("dst_offset = 0x100", "dst_offset = 0x180", "95: traffic[0].count: dst_offset + count must be "
+                                                 "at most the destination's length, 512, not 640"),
+    ("partition = 3\nop = \"mvcl\"\nsrc = 6\ndst = 6\ndst_offset = 0x100\ncount = 256",
+     "partition = 2\nsrc = 4\ndst = 0\ncount = 64",
+     "90: traffic[0].partition: must have no part in the service, not 2\n"
+     "x.toml:92: traffic[0].dst: must be an entry of a partition that has no part in the service, "
+     "not 0"),
+])
+def test_mistakes_in_a_service(old: str, new: str, message: str) -> None:
+    assert SERVICE.count(old) == 1, old
+    with pytest.raises(ScenarioError) as caught:
+        parse(SERVICE.replace(old, new), "x.toml")
+    expected = f"x.toml:{message}".splitlines()
+    assert caught.value.problems[:len(expected)] == expected
+
+
+def test_service_and_route_are_not_in_one_scenario() -> None:
+    text = SERVICE + "\n[route]\npath = [0, 1]\nentries = [1, 3]\nmessage_bytes = 64\n"
+    with pytest.raises(ScenarioError) as caught:
+        parse(text, "x.toml")
+    assert caught.value.problems == [
+        "x.toml:75: service: must not be in a scenario with a [route]",
+        "x.toml:100: route.entries: must not be a ring: what lies on the way is rewound, not 3"]
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
@@ -134,7 +360,7 @@ def test_sends_have_tags_and_flags() -> None:
      "9: column 7: must be TOML: Cannot overwrite a value"),
     ('message_bytes = 1024\n', 'message_bytes =', "59: end: must be TOML: Invalid value"),
     ('[adapter]', '[adaptor]', '1: adaptor: must be one of adapter, memory, partition, entry, '
-                               'traffic, route, not "adaptor"\n'
+                               'traffic, route, service, manager, not "adaptor"\n'
                                'x.toml:1: adapter: must be given'),
     ('[memory]', '[[memory]]', "4: memory: must be a table that starts with [memory]"),
     ('[route]', '[[route]]', "56: route: must be a table that starts with [route]"),
@@ -312,7 +538,7 @@ def test_lines_of_inline_tables() -> None:
         parse(text, "x.toml")
 
 
-@pytest.mark.parametrize("name", ["demo.toml", "pair.toml"])
+@pytest.mark.parametrize("name", ["demo.toml", "pair.toml", "service.toml"])
 def test_scenarios_of_the_repository(name: str) -> None:
     scenario = load(SCENARIOS / name)
     assert scenario.config is CONFIGS["default"]
@@ -325,6 +551,19 @@ def test_demo_carries_16_mib_past_a_hostile_partition() -> None:
     assert [one.id for one in scenario.partitions if one.hostile] == [3]
     assert len(scenario.partitions) == 4
     assert scenario.memory.bytes <= 128 << 20
+
+
+def test_service_goes_through_rings_that_are_much_smaller_than_its_traffic() -> None:
+    scenario = load(SCENARIOS / "service.toml")
+    service = scenario.service
+    assert service is not None and scenario.manager is not None
+    rings = {one.id: one for one in scenario.entries if one.ring}
+    assert set(rings) == {*service.requests_to, *service.replies_to}
+    for client, count in enumerate(service.request_counts(one) for one in (0, 1)):
+        for entry in (service.requests_to[client], service.replies_to[client]):
+            assert sum(count) > 8 * rings[entry].length
+    # One simulator serves both demonstrations.
+    assert scenario.memory.bytes == load(SCENARIOS / "demo.toml").memory.bytes
 
 
 @pytest.mark.parametrize(("message_bytes", "length"), [(1024, 4096), (64, 1024), (2, 64)])

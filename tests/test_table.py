@@ -26,14 +26,14 @@ CONFIGS = {
 Row = dict[str, int]
 
 EMPTY: Row = {"valid": 0, "owner": 0, "base": 0, "length": 0, "may_send": 0, "may_receive": 0,
-              "senders": 0}
+              "ring": 0, "senders": 0}
 
 
 def random_row(config: AdapterConfig, dice: random.Random) -> Row:
     return {"valid": int(dice.random() < 0.8), "owner": dice.randrange(config.partitions),
             "base": dice.getrandbits(config.base_bits), "length": dice.getrandbits(LENGTH_BITS),
             "may_send": dice.getrandbits(1), "may_receive": dice.getrandbits(1),
-            "senders": dice.getrandbits(config.partitions)}
+            "ring": dice.getrandbits(1), "senders": dice.getrandbits(config.partitions)}
 
 
 def exercise(module: Any, config: AdapterConfig, *, cycles: int, seed: int = 0) -> None:
@@ -155,6 +155,8 @@ FAULTS = [
     ("senders-kept", "odd", "rows.write_data.eq(written)",
      "rows.write_data.eq(written), rows.write_data.senders.eq(self.entry.senders)",
      "the row, in time"),
+    ("ring-lost", "odd", "rows.write_data.eq(written)",
+     "rows.write_data.eq(written), rows.write_data.ring.eq(0)", "the row, in time"),
     ("row-not-made-invalid", "block", "memory.write_en.eq(self.write_en)",
      "memory.write_en.eq(self.write_en & self.write_entry.valid)", "the (row|owner), in time"),
     ("ready-at-once", "odd", "self.ready.eq(rows.ready & owners.ready)", "self.ready.eq(1)",

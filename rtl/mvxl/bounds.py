@@ -13,10 +13,11 @@ __all__ = ["BoundsChecker"]
 
 
 class BoundsChecker(wiring.Component):
-    """Checks `offset + count ≤ length` and adds `base + offset`; the answer comes a cycle later.
+    """Checks `used + count ≤ limit`, adds `base + offset`; the answers come a cycle later.
 
-    Nothing is rounded and nothing wraps: the sum of offset and count has 33 bits. A range that
-    ends exactly at the entry's end fits; so does an empty one at any offset up to the length.
+    Nothing is rounded and nothing wraps: the sum of used and count has 33 bits. A range that ends
+    exactly at the limit fits; so does an empty one if `used` is the limit. Where nothing goes
+    round, `used` is the offset and `limit` the length.
 
     Parameters
     ----------
@@ -24,40 +25,49 @@ class BoundsChecker(wiring.Component):
 
     Members
     -------
-    base : In(config.base_bits)
-        The entry's base address, in units of 64 bytes.
-    length : In(26)
-        The entry's length, in units of 64 bytes.
-    offset : In(32)
-        Start of the range inside the entry, in bytes.
+    limit : In(32)
+        Bytes that there are.
+    used : In(32)
+        Bytes that are before the range.
     count : In(32)
         Length of the range, in bytes.
+    base : In(config.address_bits)
+        Bus address to which the offset is added, in bytes.
+    offset : In(32)
+        Start of the range, in bytes.
+    length : In(26)
+        Where a ring goes round, in units of 64 bytes.
     fits : Out(1)
-        The range of the cycle before lies inside the entry.
+        The range of the cycle before is inside the limit.
     address : Out(config.address_bits)
         Bus address at which it starts, in bytes. Meaningful if the range fits and is not empty.
+    to_end : Out(32)
+        length − offset, in bytes. Meaningful if the offset is not beyond the length.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__({
-            "base": In(config.base_bits),
-            "length": In(LENGTH_BITS),
-            "offset": In(OFFSET_BITS),
+            "limit": In(OFFSET_BITS),
+            "used": In(OFFSET_BITS),
             "count": In(OFFSET_BITS),
+            "base": In(config.address_bits),
+            "offset": In(OFFSET_BITS),
+            "length": In(LENGTH_BITS),
             "fits": Out(1),
             "address": Out(config.address_bits),
+            "to_end": Out(OFFSET_BITS),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        unit_log2 = ENTRY_UNIT_BYTES.bit_length() - 1
-        in_bytes = Const(0, unit_log2)
+        in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         # One sum of three operands, beside the address sum, is shorter than a sum and a compare.
-        # It lies between −(2³³ − 2) and 2³² − 64, so that 34 bits and a sign hold it.
+        # It lies between −(2³³ − 2) and 2³² − 1, so that 34 bits and a sign hold it.
         room = Signal(signed(OFFSET_BITS + 2))
-        m.d.comb += room.eq(Cat(in_bytes, self.length) - self.offset - self.count)
+        m.d.comb += room.eq(self.limit - self.used - self.count)
         m.d.sync += [
             self.fits.eq(room >= 0),
-            self.address.eq(Cat(in_bytes, self.base) + self.offset),
+            self.address.eq(self.base + self.offset),
+            self.to_end.eq(Cat(in_bytes, self.length) - self.offset),
         ]
         return m

@@ -20,12 +20,15 @@ class BurstSplitter(wiring.Component):
     block, and so none crosses 4 KiB (AXI4, section A3.4.1), because a block's size divides it.
     Splitting on blocks needs a counter where splitting by length needs wide compares.
 
-    A span whose partition is stopped is abandoned: one `void` burst, which is the span's last,
-    stands for the rest.
+    A span whose agent is stopped is abandoned: one `void` burst, which is the span's last, stands
+    for the rest.
 
     Parameters
     ----------
     config : AdapterConfig
+    revocable : bool
+        A burst that waits becomes void, too, when its agent is stopped. It is not the span's last
+        then, unless it was; another void one follows.
 
     Members
     -------
@@ -33,20 +36,21 @@ class BurstSplitter(wiring.Component):
         Count ≥ 1; the range does not wrap around the address space.
     bursts : Out(stream.Signature(BurstRequest))
         One cycle behind the span.
-    stop : In(config.partitions)
-        Bit p: abandon the spans of partition p.
+    stop : In(config.agents)
+        Bit a: abandon the spans of agent a.
     """
 
     spans: stream.Interface
     bursts: stream.Interface
     stop: Signal
 
-    def __init__(self, config: AdapterConfig) -> None:
+    def __init__(self, config: AdapterConfig, *, revocable: bool = False) -> None:
         self.config = config
+        self._revocable = revocable
         super().__init__({
             "spans": In(stream.Signature(Span(config))),
             "bursts": Out(stream.Signature(BurstRequest(config))),
-            "stop": In(config.partitions),
+            "stop": In(config.agents),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -66,21 +70,25 @@ class BurstSplitter(wiring.Component):
         load = Signal()
         m.d.comb += [
             last.eq(Mux(first, span.single, next_last)),
-            void.eq(self.stop.bit_select(span.partition, 1)),
+            void.eq(self.stop.bit_select(span.agent, 1)),
             start_beat.eq(Mux(first, span.address[lane:block], 0)),
             end_beat.eq(Mux(last, span.last[lane:block], ~0)),
             load.eq(~self.bursts.valid | self.bursts.ready),
             self.spans.ready.eq(load & (last | void)),
         ]
+        if self._revocable:
+            with m.If(self.stop.bit_select(burst.agent, 1)):
+                m.d.sync += burst.void.eq(1)
         with m.If(load):
             m.d.sync += [
                 self.bursts.valid.eq(self.spans.valid),
-                burst.partition.eq(span.partition),
+                burst.agent.eq(span.agent),
                 burst.address.eq(Cat(Const(0, lane), start_beat, span.address[block:] + index)),
                 burst.len.eq(end_beat - start_beat),
                 burst.first_lane.eq(span.address[:lane]),
                 burst.last_lane.eq(span.last[:lane]),
                 burst.other_lane.eq(span.other_lane),
+                burst.more.eq(span.more),
                 burst.first.eq(first),
                 burst.last.eq(last | void),
                 burst.void.eq(void),

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The completion unit: ends accepted commands, in the order in which they were accepted."""
+"""The completion unit: ends what was accepted, in the order in which it was accepted."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .config import AdapterConfig
-from .messages import Completion, InFlight, Release, Status, WriteEnd
+from .config import OFFSET_BITS, AdapterConfig
+from .messages import ID_BITS, Completion, InFlight, Kind, Release, Status, WriteEnd
 from .stream import Queue
 
 __all__ = ["CompletionUnit"]
@@ -19,7 +19,11 @@ class CompletionUnit(wiring.Component):
 
     In this order: the cursor advances and the lock is released (`releases`), then the rest of the
     adapter is told (`completions`). A command of a halted partition ends ABORTED, whatever it
-    would have been.
+    would have been. One of a partition in reset releases its lock, and nobody is told.
+
+    While the memory port is down, every command ends TIMEOUT at once. Those that move are kept as
+    *orphans* until their responses have come after all; their locks are released then. The end of
+    a grant behind orphans becomes one, too, and its cursor does not move.
 
     Parameters
     ----------
@@ -28,20 +32,34 @@ class CompletionUnit(wiring.Component):
     Members
     -------
     accepted : In(stream.Signature(InFlight, always_ready=True))
-        At most `messages_in_flight` that have not completed.
+        At most `messages_in_flight` commands that have not completed, an end of a grant for each
+        partition, and one of the manager's moves.
     ends : In(stream.Signature(WriteEnd))
     responses : In(stream.Signature(1))
         Write responses; 1: an error.
     halted : In(config.partitions)
         Bit p: an earlier command of partition p failed. Shows a failure in the cycle after
         `completed` told it.
+    resetting : In(config.partitions)
+        Bit p: partition p is in reset.
+    down : In(1)
+        The memory port is down.
     releases : Out(stream.Signature(Release))
     completions : Out(stream.Signature(Completion))
-    completed : Out(struct {en, partition, failed})
-        A command has ended, in the cycle before; `failed`: with a bus error. `completions` tells
-        the rest of it in this cycle.
-    write_error : Out(config.partitions)
-        Bit p: a write of partition p was answered with an error.
+        All but the manager's moves.
+    completed : Out(struct {en, partition, kind, command, failed, dropped})
+        The oldest of what was accepted has ended, in the cycle before. `command`: it is a command
+        of the partition; `failed`: with a bus error or a timeout; `dropped`: its partition is in
+        reset. `completions` tells the rest of it in this cycle (the status of a move of the
+        manager, too).
+    retired : Out(struct {en, partition, kind})
+        It is through with its lock as well: in the same cycle, unless it became an orphan.
+    moved : Out(struct {en, partition, first, good, offset, count})
+        As of `GrantUnit`.
+    settled : Out(1)
+        There are no orphans.
+    write_error : Out(config.agents)
+        Bit a: a write of agent a was answered with an error.
     fault : Out(struct {en, partition, status, write, address})
         For the manager's log: the failure, and for writes the address of the first failed burst.
     """
@@ -54,47 +72,83 @@ class CompletionUnit(wiring.Component):
 
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
+        bits = config.partition_bits
         super().__init__({
             "accepted": In(stream.Signature(InFlight(config), always_ready=True)),
             "ends": In(stream.Signature(WriteEnd(config))),
             "responses": In(stream.Signature(1)),
             "halted": In(config.partitions),
+            "resetting": In(config.partitions),
+            "down": In(1),
             "releases": Out(stream.Signature(Release(config))),
             "completions": Out(stream.Signature(Completion(config))),
-            "completed": Out(data.StructLayout(
-                {"en": 1, "partition": config.partition_bits, "failed": 1})),
-            "write_error": Out(config.partitions),
+            "completed": Out(data.StructLayout({
+                "en": 1, "partition": bits, "kind": Kind, "command": 1, "failed": 1,
+                "dropped": 1})),
+            "retired": Out(data.StructLayout({"en": 1, "partition": bits, "kind": Kind})),
+            "moved": Out(data.StructLayout({
+                "en": 1, "partition": bits, "first": 1, "good": 1,
+                "offset": OFFSET_BITS, "count": OFFSET_BITS})),
+            "settled": Out(1),
+            "write_error": Out(config.agents),
             "fault": Out(data.StructLayout({
-                "en": 1, "partition": config.partition_bits, "status": Status, "write": 1,
+                "en": 1, "partition": bits, "status": Status, "write": 1,
                 "address": config.address_bits})),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.in_flight = in_flight = Queue(
-            InFlight(config), depth=config.messages_in_flight, block=True)
+        # A power of two that is enough for commands and ends of grants; the manager's move has the
+        # place of the queue's output register.
+        depth = 2 << (max(config.messages_in_flight, config.partitions) - 1).bit_length()
+        m.submodules.in_flight = in_flight = Queue(InFlight(config), depth=depth, block=True)
         head = in_flight.o.payload
+        end = self.ends.payload
         m.d.comb += [
             in_flight.i.valid.eq(self.accepted.valid),
             in_flight.i.payload.eq(self.accepted.payload),
         ]
 
-        moved = Signal()
-        end = self.ends.payload
-        m.d.comb += moved.eq(head.status == Status.OK)
+        # What the oldest one is.
+        is_raw = Signal()
+        is_command = Signal()
+        moves = Signal()
+        holds = Signal()        # a lock that goes with it
+        agent = Signal(range(config.agents))
+        m.d.comb += [
+            is_raw.eq(head.kind == Kind.RAW),
+            is_command.eq(~is_raw & (head.kind != Kind.RELEASE)),
+            moves.eq((head.kind == Kind.SEND) | (head.kind == Kind.MVCL)
+                     | (head.kind == Kind.MVXL) | is_raw),
+            holds.eq((head.kind == Kind.SEND) | (head.kind == Kind.MVCL)
+                     | (head.kind == Kind.RELEASE)),
+            agent.eq(Mux(is_raw, config.manager, head.partition)),
+        ]
 
+        # How it ends.
         read_failed = Signal()
         write_failed = Signal()
         fault_address = Signal(config.address_bits)
-        status = Signal(Status)
+        late = Signal()         # its responses have not come
+        dropped = Signal()
         halted = Signal()
+        status = Signal(Status)
         published = Signal()
+        bus_failed = Signal()
+        failed = Signal()
         m.d.comb += [
-            halted.eq(self.halted.bit_select(head.partition, 1)),
-            published.eq(moved & (status == Status.OK)),
+            dropped.eq(self.resetting.bit_select(head.partition, 1) & ~is_raw),
+            halted.eq(self.halted.bit_select(head.partition, 1) & is_command),
+            published.eq((status == Status.OK) & ~dropped & (
+                (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0)))),
+            bus_failed.eq(is_command & ~dropped & ~halted & (status != Status.TIMEOUT)
+                          & (read_failed | write_failed)),
+            failed.eq(bus_failed | (is_command & ~dropped & (status == Status.TIMEOUT))),
         ]
-        with m.If(halted):
+        with m.If(self.down & (late | (head.kind != Kind.RELEASE))):
+            m.d.comb += status.eq(Status.TIMEOUT)
+        with m.Elif(halted):
             m.d.comb += status.eq(Status.ABORTED)
         # A write error wins: whether it came does not depend on how far the reads got.
         with m.Elif(write_failed):
@@ -106,68 +160,143 @@ class CompletionUnit(wiring.Component):
 
         done = Signal()
         report = self.completions.payload
-        m.d.comb += [
-            self.releases.payload.dst_id.eq(head.dst_id),
-            self.releases.payload.advance.eq(published),
-            self.releases.payload.cursor.eq(head.offset + head.count),
-            in_flight.o.ready.eq(done),
-        ]
-        failed = Signal()
-        m.d.comb += [
-            failed.eq(~halted & (read_failed | write_failed)),
-            # Nothing overwrites the address before the record is made.
-            self.fault.address.eq(fault_address),
-        ]
+        m.d.comb += in_flight.o.ready.eq(done)
         m.d.sync += [
             self.completed.en.eq(done),
             self.completed.partition.eq(head.partition),
+            self.completed.kind.eq(head.kind),
+            self.completed.command.eq(is_command),
             self.completed.failed.eq(failed),
-            self.fault.en.eq(done & failed),
+            self.completed.dropped.eq(dropped),
+            self.moved.en.eq(done & ((head.kind == Kind.GRANT) | (head.kind == Kind.MVXL))),
+            self.moved.partition.eq(head.partition),
+            self.moved.first.eq(head.kind == Kind.GRANT),
+            self.moved.good.eq((status == Status.OK) & ~dropped),
+            self.moved.offset.eq(head.offset),
+            self.moved.count.eq(head.count),
+            self.fault.en.eq(done & bus_failed),
             self.fault.partition.eq(head.partition),
             self.fault.status.eq(status),
             self.fault.write.eq(write_failed),
         ]
+        # Nothing overwrites the address before the record is made.
+        m.d.comb += self.fault.address.eq(fault_address)
         with m.If(self.completions.ready):
             m.d.sync += self.completions.valid.eq(0)
         with m.If(done):
             m.d.sync += [
-                self.completions.valid.eq(1),
+                self.completions.valid.eq(~is_raw),
                 report.partition.eq(head.partition),
                 report.tag.eq(head.tag),
                 report.event.eq(head.event),
-                report.notify.eq(head.notify),
-                report.moved.eq(moved),
+                report.command.eq(is_command),
+                report.reserved.eq(head.notify & holds),
+                report.arrived.eq(published | ((head.kind == Kind.MVCL) & ~dropped
+                                               & (status == Status.OK))),
+                report.sent.eq(published | ((head.kind == Kind.MVCL) & (status == Status.OK))),
+                report.dropped.eq(dropped),
                 report.status.eq(status),
                 report.dst_id.eq(head.dst_id),
                 report.receiver.eq(head.receiver),
+                report.known.eq(head.known),
                 report.offset.eq(head.offset),
                 report.count.eq(head.count),
+                report.waited.eq(head.waited),
                 read_failed.eq(0),
                 write_failed.eq(0),
             ]
 
+        # Orphans, which are ahead of all that is in flight.
+        orphan = data.StructLayout({
+            "partition": config.partition_bits, "kind": Kind, "moves": 1, "holds": 1,
+            "dst_id": ID_BITS})
+        m.submodules.orphans = orphans = Queue(orphan, depth=depth)
+        oldest = orphans.o.payload
+        orphan_count = Signal(range(depth + 2))
+        orphaned = Signal()
+        absorbed = Signal()
+        m.d.comb += [
+            self.settled.eq(orphan_count == 0),
+            orphans.i.valid.eq(orphaned),
+            orphans.i.payload.partition.eq(head.partition),
+            orphans.i.payload.kind.eq(head.kind),
+            orphans.i.payload.moves.eq(moves),
+            orphans.i.payload.holds.eq(holds),
+            orphans.i.payload.dst_id.eq(head.dst_id),
+            orphans.o.ready.eq(absorbed),
+        ]
+        m.d.sync += orphan_count.eq(orphan_count + orphaned - absorbed)
+
+        # Releases: of the oldest orphan, or of what has just ended.
+        releasing_orphan = Signal()
+        with m.If(releasing_orphan):
+            m.d.comb += [
+                self.releases.valid.eq(oldest.holds),
+                self.releases.payload.dst_id.eq(oldest.dst_id),
+            ]
+        with m.Else():
+            m.d.comb += [
+                self.releases.payload.dst_id.eq(head.dst_id),
+                self.releases.payload.advance.eq(published),
+                self.releases.payload.count.eq(head.count),
+                self.releases.payload.position.eq(head.next_position),
+            ]
+
+        end_there = Signal()
+        m.d.comb += end_there.eq(self.ends.valid & (~end.responds | self.responses.valid))
+
+        def take_end() -> None:
+            m.d.comb += [self.ends.ready.eq(1), self.responses.ready.eq(end.responds)]
+
+        retiring = Signal()
+        retired = Signal.like(self.retired)
+        m.d.comb += [
+            retiring.eq((done & ~orphaned) | absorbed),
+            retired.partition.eq(Mux(absorbed, oldest.partition, head.partition)),
+            retired.kind.eq(Mux(absorbed, oldest.kind, head.kind)),
+        ]
+        m.d.sync += [
+            self.retired.en.eq(retiring),
+            self.retired.partition.eq(retired.partition),
+            self.retired.kind.eq(retired.kind),
+        ]
+
         with m.FSM():
             with m.State("WAIT"):
-                with m.If(in_flight.o.valid & ~moved):
+                with m.If(orphan_count != 0):
+                    # Their ends come first. What is in flight behind them waits, or times out.
+                    with m.If(orphans.o.valid & ~oldest.moves):
+                        m.next = "ABSORB"
+                    with m.Elif(orphans.o.valid & end_there):
+                        take_end()
+                        with m.If(end.last):
+                            m.next = "ABSORB"
+                    with m.Elif(in_flight.o.valid):
+                        m.d.sync += late.eq(moves | holds)
+                        m.next = "PUBLISH"
+                with m.Elif(in_flight.o.valid & (~moves | (self.down & ~end_there))):
+                    m.d.sync += late.eq(moves)
                     m.next = "PUBLISH"
-                with m.Elif(in_flight.o.valid & self.ends.valid
-                            & (~end.responds | self.responses.valid)):
-                    m.d.comb += [
-                        self.ends.ready.eq(1),
-                        self.responses.ready.eq(end.responds),
-                    ]
+                with m.Elif(in_flight.o.valid & end_there):
+                    take_end()
                     m.d.sync += read_failed.eq(read_failed | end.read_error)
                     with m.If(end.responds & self.responses.payload):
                         m.d.sync += write_failed.eq(1)
-                        m.d.comb += self.write_error.eq(1 << head.partition)
+                        m.d.comb += self.write_error.eq(1 << agent)
                         with m.If(~write_failed):
                             m.d.sync += fault_address.eq(end.address)
                     with m.If(end.last):
+                        m.d.sync += late.eq(0)
                         m.next = "PUBLISH"
             with m.State("PUBLISH"):
                 with m.If(~self.completions.valid):
-                    m.d.comb += self.releases.valid.eq(moved)
-                    with m.If(~moved | self.releases.ready):
-                        m.d.comb += done.eq(1)
+                    m.d.comb += self.releases.valid.eq(holds & ~late)
+                    with m.If(~holds | late | self.releases.ready):
+                        m.d.comb += [done.eq(1), orphaned.eq(late)]
                         m.next = "WAIT"
+            with m.State("ABSORB"):
+                m.d.comb += releasing_orphan.eq(1)
+                with m.If(~oldest.holds | self.releases.ready):
+                    m.d.comb += absorbed.eq(1)
+                    m.next = "WAIT"
         return m

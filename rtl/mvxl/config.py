@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["AdapterConfig", "CONFIGS", "ENTRY_UNIT_BYTES", "LENGTH_BITS", "OFFSET_BITS"]
+__all__ = ["AdapterConfig", "CONFIGS", "ENTRY_UNIT_BYTES", "LENGTH_BITS", "OFFSET_BITS",
+           "WAIT_BITS"]
 
 #: Bases and lengths of table entries are multiples of this many bytes (the widest beat),
 #: so that a whole beat never touches a neighbour.
@@ -17,6 +18,9 @@ ENTRY_UNIT_BYTES = 64
 
 #: Bits of an offset, of a count and of a cursor (bytes). Their sums have one bit more.
 OFFSET_BITS = 32
+
+#: Bits of WAIT_LIMIT, of the lease and of the clocks that they are measured with (cycles).
+WAIT_BITS = 32
 
 #: Bits of an entry's length, counted in `ENTRY_UNIT_BYTES` (length ≤ 2³² − 64 bytes).
 LENGTH_BITS = OFFSET_BITS - ENTRY_UNIT_BYTES.bit_length() + 1
@@ -200,6 +204,16 @@ class AdapterConfig:
     def user_bits(self) -> int:
         """Bits of AxUSER: the partition, and above it one bit that is set for the manager."""
         return self.partition_bits + 1
+
+    @property
+    def manager(self) -> int:
+        """The manager as an agent on the memory port, where partitions are their numbers."""
+        return 1 << self.partition_bits
+
+    @property
+    def agents(self) -> int:
+        """Length of a vector with a bit for each agent."""
+        return self.manager + 1
 
     @property
     def own_event_slots(self) -> int:

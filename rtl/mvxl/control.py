@@ -1,21 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the registers mean: pages → commands, settings, table changes; state → pages, irq."""
+"""What the registers mean: pages → commands, orders, settings; state → pages, irq."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import AXI4LiteSignature
-from .config import ENTRY_UNIT_BYTES, OFFSET_BITS, AdapterConfig
+from .config import ENTRY_UNIT_BYTES, OFFSET_BITS, WAIT_BITS, AdapterConfig
+from .counters import COUNTER_BITS, SELECT_BITS, Counter
 from .events import COMPLETED_BITS, Event
 from .faults import LOST_BITS
+from .grants import Target
 from .memory import ScrubbedMemory
-from .messages import ID_BITS, ChangeKind, Command, Entry, Status, TableChange
+from .messages import (
+    ID_BITS,
+    TOKEN_BITS,
+    Command,
+    Entry,
+    Grant,
+    GrantKind,
+    Kind,
+    Op,
+    Order,
+    OrderKind,
+    Status,
+)
 from .registers import RegisterBank
 from .table import lookup_cycles
-from .turns import WAIT_BITS, WEIGHT_BITS
+from .turns import WEIGHT_BITS
+from .watchdog import CHANNELS
 
 __all__ = ["Control"]
 
@@ -37,12 +52,33 @@ class Control(wiring.Component):
         The other units' memories are scrubbed; COMMAND writes before are rejected.
     push, full, room, cancel, resume, nudge, wake_all, settings, idle, empty, halted, waiting
         As of `CommandQueues`.
-    changes, changed, max_count, query_id, query_owner, query_valid, query_cursor
+    orders, order_status, hold, new_entry, raw_source, raw_destination, max_count, query_id,
+    query_owner, query_valid, query_cursor, query_head
         As of `FrontEnd`.
-    accepted, completed : In(1)
-        A command was accepted; an accepted command ended.
-    room_freed, pop, compare, events_waiting, reached, event, completed_count
+    accepted, retired : In(1)
+        Something was put in flight; something is through.
+    completed : In(struct {en, partition, kind})
+        Something that was in flight has ended, with `completed_status : In(Status)`.
+    settled : In(1)
+        No access is outstanding that belongs to anything that has ended.
+    room_freed, pop, compare, events_waiting, reached, event, completed_count, events_clear,
+    events_cleared
         As of `EventUnit`.
+    live, expired, ending, held, busy, revoke, revoked, force, lease, grant_reader, grant,
+    grant_target, grant_acknowledged
+        As of `GrantUnit`, where the last four are reader, shown, shown_target,
+        shown_acknowledged.
+    snapshot, snapshot_pending, counter_sender, counter_receiver, counter_none, counter_which,
+    counter_value
+        As of `CounterUnit`.
+    timeout, up, down, channel
+        As of `Watchdog`.
+    partition_reset : In(config.partitions)
+        Bit p: partition p is to be in reset.
+    resetting : Out(config.partitions)
+        Bit p: the reset of partition p is not done.
+    write_violation, read_violation : Out(struct {en, partition, address})
+        As of `RegisterBank`.
     fault_clear, fault_valid, fault_write, fault_status, fault_lost, fault_address
         As of `FaultLog`.
     read_partition, read_index : Out
@@ -50,7 +86,7 @@ class Control(wiring.Component):
         the two cycles before it is taken.
     """
 
-    changes: stream.Interface
+    orders: stream.Interface
 
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
@@ -71,22 +107,30 @@ class Control(wiring.Component):
             "nudge": Out(everyone),
             "wake_all": Out(1),
             "settings": Out(data.StructLayout({
-                "partition": bits, "control_en": 1, "enabled": 1, "weight": WEIGHT_BITS,
-                "limit_en": 1, "limit": WAIT_BITS})),
+                "partition": bits, "control_en": 1, "enabled": 1, "grants": 2,
+                "weight": WEIGHT_BITS, "limit_en": 1, "limit": WAIT_BITS})),
             "idle": In(everyone),
             "empty": In(everyone),
             "halted": In(everyone),
             "waiting": In(everyone),
-            "changes": Out(stream.Signature(TableChange(config))),
-            "changed": In(1),
+            "orders": Out(stream.Signature(Order(config))),
+            "order_status": In(Status),
+            "hold": Out(1),
+            "new_entry": Out(Entry(config)),
+            "raw_source": Out(config.address_bits),
+            "raw_destination": Out(config.address_bits),
             "max_count": Out(data.StructLayout(
                 {"en": 1, "partition": bits, "count": OFFSET_BITS})),
             "query_id": Out(config.id_bits),
             "query_owner": In(bits),
             "query_valid": In(1),
             "query_cursor": In(OFFSET_BITS),
+            "query_head": In(OFFSET_BITS),
             "accepted": In(1),
-            "completed": In(1),
+            "retired": In(1),
+            "completed": In(data.StructLayout({"en": 1, "partition": bits, "kind": Kind})),
+            "completed_status": In(Status),
+            "settled": In(1),
             "room_freed": In(1),
             "pop": Out(data.StructLayout({"en": 1, "partition": bits})),
             "compare": Out(data.StructLayout(
@@ -95,6 +139,36 @@ class Control(wiring.Component):
             "reached": In(everyone),
             "event": In(Event(config)),
             "completed_count": In(COMPLETED_BITS),
+            "events_clear": Out(data.StructLayout({"en": 1, "partition": bits})),
+            "events_cleared": In(1),
+            "live": In(everyone),
+            "expired": In(everyone),
+            "ending": In(everyone),
+            "held": In(everyone),
+            "busy": In(everyone),
+            "revoke": Out(data.StructLayout({"en": 1, "id": config.id_bits})),
+            "revoked": In(1),
+            "force": Out(everyone),
+            "lease": Out(WAIT_BITS),
+            "grant_reader": Out(bits),
+            "grant": In(Grant(config)),
+            "grant_target": In(Target(config)),
+            "grant_acknowledged": In(OFFSET_BITS),
+            "snapshot": Out(1),
+            "snapshot_pending": In(1),
+            "counter_sender": Out(SELECT_BITS),
+            "counter_receiver": Out(SELECT_BITS),
+            "counter_none": Out(1),
+            "counter_which": Out(Counter),
+            "counter_value": In(COUNTER_BITS),
+            "timeout": Out(data.StructLayout({"en": 1, "cycles": WAIT_BITS})),
+            "up": Out(1),
+            "down": In(1),
+            "channel": In(range(len(CHANNELS))),
+            "partition_reset": In(everyone),
+            "resetting": Out(everyone),
+            "write_violation": Out(self.bank.write_violation.shape()),
+            "read_violation": Out(self.bank.read_violation.shape()),
             "fault_clear": Out(everyone),
             "fault_valid": In(everyone),
             "fault_write": In(1),
@@ -114,47 +188,155 @@ class Control(wiring.Component):
         m.d.comb += [
             self.read_partition.eq(bank.read_partition),
             self.read_index.eq(bank.read_index),
+            self.write_violation.eq(bank.write_violation),
+            self.read_violation.eq(bank.read_violation),
+            bank.frozen.eq(self.resetting),
         ]
-        self._commands(m, bank, ready)
-        self._partition_state(m, bank, ready)
+        sweep = self._resets(m, bank)
+        self._commands(m, bank, ready, sweep)
+        self._partition_state(m, bank, ready, sweep)
+        self._grant_state(m, bank)
         self._settings(m, bank)
-        rewinds = self._rewinds(m, bank)
-        self._table_changes(m, bank, rewinds)
+        self._raw_moves(m, bank)
+        self._entry_changes(m, bank)
+        self._requested_orders(m, bank, sweep)
+        self._orders(m)
         self._manager_state(m, bank, ready)
         return m
 
-    def _commands(self, m: Module, bank: RegisterBank, ready: Signal) -> None:
-        """Parameters, COMMAND, and the writes that act on a queue."""
+    def _resets(self, m: Module, bank: RegisterBank) -> data.View:
+        """Resets of partitions.
+
+        A partition in reset is frozen until its queue is empty, nothing of it is in flight and its
+        grant has ended; then its registers are swept, one partition at a time.
+
+        Returns a view of {en, partition, row, held_up, last}: while `en` is 1 everything that
+        is kept for `partition` is set to 0. Memories with several rows for a partition do so row
+        by row; `held_up`: a register of some partition is being written, so that they wait.
+        """
+        config = self.config
+        registers = bank.map.manager
+        sweep = Signal(data.StructLayout(
+            {"en": 1, "partition": config.partition_bits, "row": 2, "held_up": 1}), name="sweep")
+        asked = Signal(config.partitions)
+        quiet = Signal(config.partitions)
+        swept = Signal(config.partitions)
+        turn = Signal(config.partition_bits)
+        self._requests_idle = Signal(config.partitions)
+        with m.If(bank.manager_write.strobe.partition_reset):
+            m.d.comb += asked.eq(registers["partition_reset"].view(
+                bank.manager_write.data).partitions)
+        drained = Signal(config.partitions)
+        for p, count in enumerate(self.events_waiting):
+            m.d.comb += drained[p].eq(count == 0)
+        m.d.comb += [
+            quiet.eq(self.empty & self.idle & ~self.held & self._requests_idle),
+            sweep.partition.eq(turn),
+            sweep.held_up.eq(bank.partition_write.strobe.as_value().any()),
+            bank.clear.partition.eq(turn),
+            self.events_clear.partition.eq(turn),
+        ]
+        for p in range(config.partitions):
+            with m.If(asked[p] | self.partition_reset[p]):
+                m.d.sync += self.resetting[p].eq(1)
+            with m.Elif(swept[p] & drained[p]):
+                m.d.sync += self.resetting[p].eq(0)
+            with m.If(asked[p] | ~self.resetting[p]):
+                m.d.sync += swept[p].eq(0)
+            with m.Elif(self.events_cleared & (turn == p)):
+                m.d.sync += swept[p].eq(1)
+
+        with m.FSM():
+            with m.State("LOOK"):
+                with m.If((self.resetting & quiet & ~swept).bit_select(turn, 1)):
+                    m.next = "SWEEP"
+                with m.Else():
+                    m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
+            with m.State("SWEEP"):
+                # The bank has more rows than any other memory.
+                m.d.comb += [bank.clear.en.eq(1), sweep.en.eq(1)]
+                with m.If(~sweep.held_up):
+                    m.d.sync += sweep.row.eq(sweep.row + 1)
+                with m.If(bank.cleared):
+                    m.next = "COMPLETED"
+            with m.State("COMPLETED"):
+                m.d.comb += self.events_clear.en.eq(1)
+                with m.If(self.events_cleared):
+                    m.next = "LOOK"
+        return sweep
+
+    def _commands(self, m: Module, bank: RegisterBank, ready: Signal, sweep: data.View) -> None:
+        """Parameters, COMMAND and its like, and the writes that act on a queue."""
         config = self.config
         registers = bank.map.partition
         write = bank.partition_write
         strobe = write.strobe
-        parameters = {}
-        for name, width in (("src_id", ID_BITS), ("src_offset", OFFSET_BITS),
-                            ("dst_id", ID_BITS), ("count", OFFSET_BITS)):
-            memory = ScrubbedMemory(width, depth=config.partitions, zeroed=True)
-            m.submodules[name] = memory
-            m.d.comb += [
-                memory.write_en.eq(strobe[name]),
-                memory.write_row.eq(write.partition),
-                memory.write_data.eq(write.data),
-                memory.read_row[0].eq(write.partition),
-            ]
-            parameters[name] = memory.read_data[0]
-
-        word = registers["command"].view(write.data)
         command = self.push.command
+
+        # Each partition has four sets of parameters, in neighbouring rows. A token takes the place
+        # of both IDs.
+        uses = {
+            "src_id": ("src_id", "grant_src_id", "mvxl_token", "release_token"),
+            "src_offset": ("src_offset", "grant_src_offset", "mvxl_src", None),
+            "dst_id": ("dst_id", "grant_dst_id", "mvxl_token", "release_token"),
+            "dst_offset": ("dst_offset", None, "mvxl_dst", None),
+            "count": ("count", "grant_count", "mvxl_count", None),
+        }
+        starts = (strobe.command, strobe.grant_command, strobe.mvxl_command, strobe.release)
+        parameter_set = Signal(2)
+        for number, start in enumerate(starts):
+            group = Cat(start, *(strobe[names[number]] for names in uses.values()
+                                 if names[number]))
+            with m.If(group.any()):
+                m.d.comb += parameter_set.eq(number)
+        for name, registers_of in uses.items():
+            width = ID_BITS if name in ("src_id", "dst_id") else OFFSET_BITS
+            memory = ScrubbedMemory(width, depth=4 << config.partition_bits, zeroed=True)
+            m.submodules[name] = memory
+            written = Cat(strobe[register] for register in registers_of if register).any()
+            data_in = write.data
+            if name == "src_id":
+                data_in = Mux(strobe.mvxl_token | strobe.release_token,
+                              write.data[ID_BITS:], write.data)
+            row = Cat(parameter_set, write.partition)
+            m.d.comb += [
+                memory.write_en.eq(written | (sweep.en & ~sweep.held_up)),
+                memory.write_row.eq(
+                    Mux(sweep.held_up, row, Cat(sweep.row, sweep.partition))),
+                memory.write_data.eq(Mux(sweep.held_up, data_in, 0)),
+                memory.read_row[0].eq(row),
+                command[name].eq(memory.read_data[0]),
+            ]
+        self._release_token = Cat(command.dst_id, command.src_id)
+
+        # A COMMAND names the first two operations only; the others have registers of their own.
+        word = registers["command"].view(write.data)
+        pushing = Signal()
         rejecting = Signal()
+        frozen = Signal()
         m.d.comb += [
-            self.push.en.eq(strobe.command & ready),
+            pushing.eq(strobe.command | strobe.grant_command | strobe.mvxl_command),
+            frozen.eq(self.resetting.bit_select(write.partition, 1)),
+            self.push.en.eq(pushing & ready & ~frozen),
             self.push.partition.eq(write.partition),
-            rejecting.eq(strobe.command
+            rejecting.eq(pushing & ~frozen
                          & (~ready | self.full.bit_select(write.partition, 1))),
+            command.wait.eq(word.wait & ~strobe.mvxl_command),
+            command.fence.eq(word.fence & ~strobe.grant_command),
+            command.event.eq(word.event),
+            command.notify.eq(word.notify & ~strobe.mvxl_command),
+            command.tag.eq(word.tag),
         ]
-        for name in ("op", "wait", "fence", "event", "notify", "tag"):
-            m.d.comb += command[name].eq(word[name])
-        for name, value in parameters.items():
-            m.d.comb += command[name].eq(value)
+        with m.If(strobe.grant_command):
+            m.d.comb += [
+                command.op.eq(Op.GRANT),
+                command.dst_offset.eq(
+                    registers["grant_command"].view(write.data).kind),
+            ]
+        with m.Elif(strobe.mvxl_command):
+            m.d.comb += command.op.eq(Op.MVXL)
+        with m.Elif((word.op == Op.SEND) | (word.op == Op.MVCL)):
+            m.d.comb += command.op.eq(word.op)
 
         own_bit = Signal(config.partitions)
         m.d.comb += own_bit.eq(1 << write.partition)
@@ -176,9 +358,9 @@ class Control(wiring.Component):
         m.d.comb += [
             rejections.read_row[0].eq(write.partition),
             rejections.read_row[1].eq(bank.read_partition),
-            rejections.write_en.eq(rejecting),
-            rejections.write_row.eq(write.partition),
-            rejections.write_data.eq(rejections.read_data[0] + 1),
+            rejections.write_en.eq(rejecting | (sweep.en & ~sweep.held_up)),
+            rejections.write_row.eq(Mux(rejecting, write.partition, sweep.partition)),
+            rejections.write_data.eq(Mux(rejecting, rejections.read_data[0] + 1, 0)),
             bank.partition_value.status.rejected.eq(
                 rejected.bit_select(bank.read_partition, 1)),
         ]
@@ -189,8 +371,11 @@ class Control(wiring.Component):
             m.d.sync += rejected.eq(rejected | own_bit)
         with m.If(strobe.status & registers["status"].view(write.data).rejected):
             m.d.sync += rejected.eq(rejected & ~own_bit)
+        with m.If(sweep.en):
+            m.d.sync += rejected.bit_select(sweep.partition, 1).eq(0)
 
-    def _partition_state(self, m: Module, bank: RegisterBank, ready: Signal) -> None:
+    def _partition_state(self, m: Module, bank: RegisterBank, ready: Signal,
+                         sweep: data.View) -> None:
         """What a partition reads of itself, and its interrupt."""
         config = self.config
         reader = bank.read_partition
@@ -199,7 +384,7 @@ class Control(wiring.Component):
         rooms = Array(self.room)
         waiting = Array(self.events_waiting)
         m.d.comb += [
-            status.ready.eq(ready),
+            status.ready.eq(ready & ~self.resetting.bit_select(reader, 1)),
             status.idle.eq((self.idle & self.empty).bit_select(reader, 1)),
             status.halted.eq(self.halted.bit_select(reader, 1)),
             status.waiting.eq(self.waiting.bit_select(reader, 1)),
@@ -217,37 +402,48 @@ class Control(wiring.Component):
         self._sizes(m, value.config)
         m.d.sync += value.completed.count.eq(self.completed_count)
 
-        # RECEIVE_CURSOR: of an entry that the reader owns, otherwise 0, in the same time.
+        # RECEIVE: of an entry that the reader owns, otherwise 0, in the same time. The two copies
+        # are 16 bytes apart.
+        write = bank.partition_write
+        second_read = bank.read_word[2]
         m.submodules.receive_id = receive_id = ScrubbedMemory(
-            ID_BITS, depth=config.partitions, zeroed=True)
+            ID_BITS, depth=2 << config.partition_bits, zeroed=True)
         named = Signal()
         mine = Signal()
+        writing = Signal()
         m.d.sync += named.eq(~(receive_id.read_data[0] >> config.id_bits).any())
         m.d.comb += [
-            receive_id.write_en.eq(bank.partition_write.strobe.receive_id),
-            receive_id.write_row.eq(bank.partition_write.partition),
-            receive_id.write_data.eq(bank.partition_write.data),
-            receive_id.read_row[0].eq(reader),
+            writing.eq(write.strobe.receive_id | write.strobe.receive2_id),
+            receive_id.write_en.eq(writing | (sweep.en & ~sweep.held_up)),
+            receive_id.write_row.eq(Mux(
+                writing, Cat(write.strobe.receive2_id, write.partition),
+                Cat(sweep.row[0], sweep.partition))),
+            receive_id.write_data.eq(Mux(writing, write.data, 0)),
+            receive_id.read_row[0].eq(Cat(second_read, reader)),
             self.query_id.eq(receive_id.read_data[0]),
             mine.eq(self.query_valid & (self.query_owner == reader) & named),
         ]
         # A table in block RAM needs the second cycle for itself.
         domain = m.d.sync if lookup_cycles(config) == 1 else m.d.comb
-        domain += value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0))
+        for field in (value.receive_cursor.cursor, value.receive2_cursor.cursor):
+            domain += field.eq(Mux(mine, self.query_cursor, 0))
+        for field in (value.receive_head.head, value.receive2_head.head):
+            domain += field.eq(Mux(mine, self.query_head, 0))
 
         events = Signal(config.partitions)
         for p, count in enumerate(self.events_waiting):
             m.d.comb += events[p].eq(count != 0)
         pending = self._interrupts(
             m, bank.map.partition, bank.partition_write,
-            {"event": events, "completed": self.reached}, config.partitions)
+            {"event": events, "completed": self.reached}, config.partitions, sweep)
         irq = Const(0, config.partitions)
         for name, (state, enabled) in pending.items():
             m.d.comb += value.irq_state[name].eq(state.bit_select(reader, 1))
             irq = irq | (state & enabled)
         m.d.sync += self.irq.eq(irq)
 
-    def _interrupts(self, m: Module, page, write, sources: dict, owners: int) -> dict:
+    def _interrupts(self, m: Module, page, write, sources: dict, owners: int,
+                    sweep: data.View | None = None) -> dict:
         """IRQ_ENABLE and IRQ_TEST of `owners` pages: (state, enable) vectors by source's name."""
         vectors = {}
         for name, source in sources.items():
@@ -256,10 +452,13 @@ class Control(wiring.Component):
             for register, vector in (("irq_enable", enable), ("irq_test", test)):
                 bit = page[register].view(write.data)[name]
                 with m.If(write.strobe[register]):
-                    if owners == 1:
+                    if sweep is None:
                         m.d.sync += vector.eq(bit)
                     else:
                         m.d.sync += vector.bit_select(write.partition, 1).eq(bit)
+                if sweep is not None:
+                    with m.If(sweep.en):
+                        m.d.sync += vector.bit_select(sweep.partition, 1).eq(0)
             state = Signal(owners, name=f"irq_state_{name}")
             m.d.comb += state.eq(source | test)
             vectors[name] = state, enable
@@ -276,6 +475,41 @@ class Control(wiring.Component):
             word.in_flight_log2.eq(config.messages_in_flight.bit_length() - 1),
         ]
 
+    def _grant_state(self, m: Module, bank: RegisterBank) -> None:
+        """What a partition and the manager read of a grant."""
+        value = bank.partition_value
+        lock = bank.manager_value.partition_lock
+        reader = self.grant_reader
+        held = Signal()
+        live = Signal()
+        kind = Signal(GrantKind)
+        busy = Signal()
+        told = Signal()         # addresses are told
+        m.d.comb += [
+            reader.eq(Mux(bank.read_manager, bank.read_index, bank.read_partition)),
+            held.eq(self.held.bit_select(reader, 1)),
+            live.eq(self.live.bit_select(reader, 1)),
+            kind.eq(Mux(held, self.grant.kind, GrantKind.ENGINE)),
+            busy.eq(self.busy.bit_select(reader, 1) & held),
+            told.eq(live & (self.grant.kind == GrantKind.CPU)),
+        ]
+        m.d.sync += lock.id.eq(Mux(held, self.grant.dst_id, 0))
+        for word in (value.grant_state, lock):
+            m.d.sync += [
+                word.held.eq(held), word.live.eq(live), word.kind.eq(kind), word.busy.eq(busy)]
+        m.d.sync += [
+            value.grant_token.token.eq(Mux(live, self.grant.token, 0)),
+            value.grant_acknowledged.count.eq(Mux(live, self.grant_acknowledged, 0)),
+            value.grant_first.count.eq(Mux(told, self.grant_target.first, 0)),
+        ]
+        for name, address in (("src", self.grant.src_address),
+                              ("dst", self.grant_target.address),
+                              ("next", self.grant_target.next)):
+            m.d.sync += [
+                value[f"grant_{name}_lo"].address.eq(Mux(told, address[:32], 0)),
+                value[f"grant_{name}_hi"].address.eq(Mux(told, address[32:], 0)),
+            ]
+
     def _settings(self, m: Module, bank: RegisterBank) -> None:
         """The manager's settings of each partition."""
         registers = bank.map.manager
@@ -286,6 +520,7 @@ class Control(wiring.Component):
             self.settings.partition.eq(write.index),
             self.settings.control_en.eq(strobe.partition_control),
             self.settings.enabled.eq(control.enabled),
+            self.settings.grants.eq(Cat(control.grant_engine, control.grant_cpu)),
             self.settings.weight.eq(control.weight),
             self.settings.limit_en.eq(strobe.partition_wait_limit),
             self.settings.limit.eq(write.data),
@@ -297,53 +532,112 @@ class Control(wiring.Component):
         changed = (strobe.partition_control | strobe.partition_wait_limit
                    | strobe.partition_max_count)
         m.d.comb += self.nudge.eq(changed << write.index)
-        with m.If(strobe.fault_clear):
-            m.d.comb += self.fault_clear.eq(
-                registers["fault_clear"].view(write.data).partitions)
-
-    def _rewinds(self, m: Module, bank: RegisterBank) -> data.View:
-        """REWIND of each partition: a request at a time, looked for in turn.
-
-        Returns a view of {waiting, partition, id, taken}: `taken` is to be driven.
-        """
-        config = self.config
-        write = bank.partition_write
-        reader = bank.read_partition
-        everyone = range(config.partitions)
-        request = Signal(data.StructLayout({
-            "waiting": 1, "partition": config.partition_bits, "id": ID_BITS, "taken": 1}),
-            name="rewind")
-        busy = Signal(config.partitions)
-        done = Signal(config.partitions)
-        refused = Signal(config.partitions)
-        turn = Signal(config.partition_bits)
-        m.submodules.rewind_id = ids = ScrubbedMemory(
-            ID_BITS, depth=config.partitions, zeroed=True)
+        for name, target in (("fault_clear", self.fault_clear), ("lock_release", self.force)):
+            with m.If(strobe[name]):
+                m.d.comb += target.eq(registers[name].view(write.data).partitions)
+        with m.If(strobe.lease):
+            m.d.sync += self.lease.eq(write.data)
+        select = registers["counter_select"].view(write.data)
+        with m.If(strobe.counter_select):
+            m.d.sync += [
+                self.counter_sender.eq(select.sender),
+                self.counter_receiver.eq(select.receiver),
+                self.counter_none.eq(select.none),
+            ]
         m.d.comb += [
-            # A write while the one before is still to be done changes nothing.
-            ids.write_en.eq(write.strobe.rewind & ~busy.bit_select(write.partition, 1)),
-            ids.write_row.eq(write.partition),
-            ids.write_data.eq(write.data),
-            ids.read_row[0].eq(turn),
-            request.waiting.eq(busy.bit_select(turn, 1)),
-            request.partition.eq(turn),
-            request.id.eq(ids.read_data[0]),
+            self.snapshot.eq(strobe.counter_snapshot
+                             & registers["counter_snapshot"].view(write.data).snapshot),
+            self.timeout.en.eq(strobe.memory_timeout),
+            self.timeout.cycles.eq(write.data),
+            self.up.eq(strobe.memory_up & registers["memory_up"].view(write.data).up
+                       & self.settled),
         ]
-        with m.If(~request.waiting | request.taken):
-            m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
-        for p in everyone:
-            with m.If(ids.write_en & (write.partition == p)):
-                m.d.sync += [busy[p].eq(1), done[p].eq(0), refused[p].eq(0)]
-            with m.Elif(request.taken & (turn == p)):
-                m.d.sync += [
-                    busy[p].eq(0), done[p].eq(1), refused[p].eq(~self.changed)]
-        value = bank.partition_value.rewind_status
-        for name, vector in (("busy", busy), ("done", done), ("refused", refused)):
-            m.d.comb += value[name].eq(vector.bit_select(reader, 1))
-        return request
 
-    def _table_changes(self, m: Module, bank: RegisterBank, rewind: data.View) -> None:
-        """The staged entry and its commit; passes rewinds on in between."""
+    def _raw_moves(self, m: Module, bank: RegisterBank) -> None:
+        """The manager's MVXL: `_raw_waits` until its order is taken (`_raw_taken`)."""
+        config = self.config
+        registers = bank.map.manager
+        write = bank.manager_write
+        strobe = write.strobe
+        addresses = {}
+        for name in ("src", "dst"):
+            address = addresses[name] = Signal(64, name=f"raw_{name}")
+            with m.If(strobe[f"mvxl_{name}_lo"]):
+                m.d.sync += address[:32].eq(write.data)
+            with m.If(strobe[f"mvxl_{name}_hi"]):
+                m.d.sync += address[32:].eq(write.data)
+        count = Signal(OFFSET_BITS)
+        with m.If(strobe.mvxl_count):
+            m.d.sync += count.eq(write.data)
+
+        starting = Signal()
+        busy = Signal()
+        done = Signal()
+        status = Signal(Status)
+        source = Signal(config.address_bits)
+        destination = Signal(config.address_bits)
+        self._raw_count = Signal(OFFSET_BITS)       # as they were when it was started
+        self._raw_waits = Signal()
+        self._raw_taken = Signal()
+        value = bank.manager_value.mvxl_status
+        m.d.comb += [
+            starting.eq(strobe.mvxl_command
+                        & registers["mvxl_command"].view(write.data).start & ~busy),
+            self.raw_source.eq(source),
+            self.raw_destination.eq(destination),
+            value.busy.eq(busy), value.done.eq(done), value.status.eq(status),
+        ]
+        end = Signal(config.address_bits + 1)
+        beyond = Signal()
+        m.d.comb += beyond.eq(end > 1 << config.address_bits)
+        with m.If(starting):
+            m.d.sync += [
+                busy.eq(1), done.eq(0), source.eq(addresses["src"]),
+                destination.eq(addresses["dst"]), self._raw_count.eq(count)]
+
+        def refuse(reason: Status) -> None:
+            m.d.sync += [busy.eq(0), done.eq(1), status.eq(reason)]
+            m.next = "IDLE"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(starting):
+                    m.d.sync += status.eq(Status.OK)
+                    m.next = "SOURCE"
+            with m.State("SOURCE"):
+                m.d.sync += end.eq(source + self._raw_count)
+                m.next = "DESTINATION"
+                with m.If(self._raw_count == 0):
+                    refuse(Status.BAD_COUNT)
+                with m.Elif((addresses["src"] >> config.address_bits).any()):
+                    refuse(Status.SRC_BOUNDS)
+            with m.State("DESTINATION"):
+                m.d.sync += end.eq(destination + self._raw_count)
+                m.next = "CHECK"
+                with m.If(beyond):
+                    refuse(Status.SRC_BOUNDS)
+                with m.Elif((addresses["dst"] >> config.address_bits).any()):
+                    refuse(Status.DST_BOUNDS)
+            with m.State("CHECK"):
+                m.next = "START"
+                with m.If(beyond):
+                    refuse(Status.DST_BOUNDS)
+                with m.Elif(self.down):
+                    refuse(Status.TIMEOUT)
+            with m.State("START"):
+                m.d.comb += self._raw_waits.eq(1)
+                with m.If(self._raw_taken):
+                    m.next = "MOVE"
+            with m.State("MOVE"):
+                with m.If(self.completed.en & (self.completed.kind == Kind.RAW)):
+                    m.d.sync += [busy.eq(0), done.eq(1), status.eq(self.completed_status)]
+                    m.next = "IDLE"
+
+    def _entry_changes(self, m: Module, bank: RegisterBank) -> None:
+        """The staged entry, its commit, and revokes.
+
+        `_change_waits` for an order of `_change_kind` for `_change_id`, until `_change_taken`.
+        """
         config = self.config
         registers = bank.map.manager
         write = bank.manager_write
@@ -354,7 +648,7 @@ class Control(wiring.Component):
         base = Signal(64)
         length = Signal(OFFSET_BITS)
         access = Signal(data.StructLayout(
-            {"valid": 1, "may_send": 1, "may_receive": 1, "owner": 5}))
+            {"valid": 1, "may_send": 1, "may_receive": 1, "ring": 1, "owner": 5}))
         senders = Signal(config.partitions)
         access_word = registers["entry_access"].view(write.data)
         with m.If(strobe.entry_id):
@@ -366,119 +660,267 @@ class Control(wiring.Component):
         with m.If(strobe.entry_length):
             m.d.sync += length.eq(write.data)
         with m.If(strobe.entry_access):
-            for name in ("valid", "may_send", "may_receive", "owner"):
+            for name in access.shape().members:
                 m.d.sync += access[name].eq(access_word[name])
         with m.If(strobe.entry_senders):
             m.d.sync += senders.eq(write.data)
-
-        reasons = registers["entry_status"]["reason"].encoding
-        end = Signal(config.address_bits + 1)
-        fault = Signal(3)
-        m.d.sync += end.eq(base[:config.address_bits] + length)
-        with m.If((staged_id >> config.id_bits).any()):
-            m.d.sync += fault.eq(reasons["BAD_ID"])
-        with m.Elif(base[:unit_log2].any() | (base >> config.address_bits).any()):
-            m.d.sync += fault.eq(reasons["BAD_BASE"])
-        with m.Elif(length[:unit_log2].any() | (access.valid & (length == 0))):
-            m.d.sync += fault.eq(reasons["BAD_LENGTH"])
-        with m.Elif(end > 1 << config.address_bits):
-            m.d.sync += fault.eq(reasons["BAD_END"])
-        with m.Elif(access.owner >= config.partitions):
-            m.d.sync += fault.eq(reasons["BAD_OWNER"])
-        with m.Else():
-            m.d.sync += fault.eq(reasons["NONE"])
 
         busy = Signal()
         done = Signal()
         refused = Signal()
         reason = Signal(3)
         committing = Signal()
-        m.d.comb += committing.eq(
-            strobe.entry_commit & registers["entry_commit"].view(write.data).commit)
-        with m.If(committing & busy):
+        beginning = Signal()
+        revoking = Signal()
+        changed_id = Signal(ID_BITS)
+        m.d.comb += [
+            committing.eq(strobe.entry_commit
+                          & registers["entry_commit"].view(write.data).commit),
+            beginning.eq(committing | strobe.entry_revoke),
+        ]
+
+        reasons = registers["entry_status"]["reason"].encoding
+        end = Signal(config.address_bits + 1)
+        fault = Signal(3)
+        m.d.sync += end.eq(base[:config.address_bits] + length)
+        with m.If((changed_id >> config.id_bits).any()):
+            m.d.comb += fault.eq(reasons["BAD_ID"])
+        with m.Elif(revoking):
+            m.d.comb += fault.eq(reasons["NONE"])
+        with m.Elif(base[:unit_log2].any() | (base >> config.address_bits).any()):
+            m.d.comb += fault.eq(reasons["BAD_BASE"])
+        with m.Elif(length[:unit_log2].any() | (access.valid & (length == 0))):
+            m.d.comb += fault.eq(reasons["BAD_LENGTH"])
+        with m.Elif(end > 1 << config.address_bits):
+            m.d.comb += fault.eq(reasons["BAD_END"])
+        with m.Elif(access.owner >= config.partitions):
+            m.d.comb += fault.eq(reasons["BAD_OWNER"])
+        checked = Signal(3)
+        m.d.sync += checked.eq(fault)
+
+        with m.If(beginning & busy):
             m.d.sync += [refused.eq(1), reason.eq(reasons["BUSY"])]
         status = bank.manager_value.entry_status
         m.d.comb += [
             status.busy.eq(busy), status.done.eq(done), status.refused.eq(refused),
             status.reason.eq(reason),
         ]
-        self._commit_done = done
+        self._change_done = done
 
-        # Every accepted command that has not completed may use the old entry.
-        in_flight = Signal(config.message_count_bits)
-        in_flight_next = Signal(config.message_count_bits)
-        draining = Signal(config.message_count_bits)
-        m.d.comb += in_flight_next.eq(in_flight + self.accepted - self.completed)
+        # All that is in flight may use the old entry.
+        in_flight_bits = config.message_count_bits + 2
+        in_flight = Signal(in_flight_bits)
+        in_flight_next = Signal(in_flight_bits)
+        draining = Signal(in_flight_bits)
+        m.d.comb += in_flight_next.eq(in_flight + self.accepted - self.retired)
         m.d.sync += in_flight.eq(in_flight_next)
 
-        entry = Signal(Entry(config))       # as it was when it was committed
-        entry_id = Signal(config.id_bits)
-        phase_kind = Signal(ChangeKind)
-        wants_slot = Signal()               # the commit waits for a decision slot
-        taken = Signal()
-        with m.FSM():
+        entry = self.new_entry      # as it was when it was committed
+        self._change_id = changed_id
+        self._change_kind = Signal(OrderKind)
+        self._change_waits = Signal()
+        self._change_taken = Signal()
+        m.d.comb += self.revoke.id.eq(changed_id)
+        with m.FSM() as changing:
             with m.State("IDLE"):
-                with m.If(committing):
-                    m.d.sync += [busy.eq(1), done.eq(0), refused.eq(0), reason.eq(0)]
+                with m.If(beginning):
+                    m.d.sync += [
+                        busy.eq(1), done.eq(0), refused.eq(0), reason.eq(0),
+                        revoking.eq(strobe.entry_revoke),
+                        changed_id.eq(Mux(strobe.entry_revoke, write.data, staged_id)),
+                    ]
                     m.next = "SUM"
             with m.State("SUM"):
                 m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.sync += [
-                    entry.valid.eq(access.valid),
+                    entry.valid.eq(access.valid & ~revoking),
                     entry.owner.eq(access.owner),
                     entry.base.eq(base[unit_log2:]),
                     entry.length.eq(length[unit_log2:]),
                     entry.may_send.eq(access.may_send),
                     entry.may_receive.eq(access.may_receive),
+                    entry.ring.eq(access.ring),
                     entry.senders.eq(senders),
-                    entry_id.eq(staged_id),
-                    reason.eq(fault),
+                    reason.eq(checked),
                 ]
-                with m.If(fault.any()):
+                with m.If(checked.any()):
                     m.d.sync += [busy.eq(0), done.eq(1), refused.eq(1)]
                     m.next = "IDLE"
                 with m.Else():
                     m.next = "INVALIDATE"
             with m.State("INVALIDATE"):
-                m.d.comb += [wants_slot.eq(1), phase_kind.eq(ChangeKind.INVALIDATE)]
+                m.d.comb += [
+                    self._change_waits.eq(1),
+                    self._change_kind.eq(OrderKind.INVALIDATE),
+                    self.revoke.en.eq(self._change_taken),
+                ]
+                with m.If(self._change_taken):
+                    m.next = "GRANTS"
+            with m.State("GRANTS"):
+                # Those that end because of it are to be in flight before all that is drained.
                 m.d.sync += draining.eq(in_flight_next)
-                with m.If(taken):
+                with m.If(self.revoked & ~self.ending.any()):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.sync += draining.eq(draining - self.completed)
-                with m.If(draining == 0):
+                with m.If(draining != 0):
+                    m.d.sync += draining.eq(draining - self.retired)
+                with m.Elif(self.settled):
                     m.next = "WRITE"
             with m.State("WRITE"):
-                m.d.comb += [wants_slot.eq(1), phase_kind.eq(ChangeKind.WRITE)]
-                with m.If(taken):
+                m.d.comb += [self._change_waits.eq(1), self._change_kind.eq(OrderKind.WRITE)]
+                with m.If(self._change_taken):
                     m.d.sync += [busy.eq(0), done.eq(1)]
                     m.next = "IDLE"
+        # No request may come between the write of the register and the end of what it granted.
+        self._change_ends_grants = changing.ongoing("GRANTS")
+        m.d.comb += self.hold.eq(beginning | changing.ongoing("SUM") | changing.ongoing("CHECK")
+                                 | changing.ongoing("INVALIDATE") | changing.ongoing("GRANTS"))
 
-        # One change at a time; a commit goes before rewinds.
-        rewinding = Signal()
-        change = self.changes.payload
+    def _requested_orders(self, m: Module, bank: RegisterBank, sweep: data.View) -> None:
+        """REWIND, CONSUME and RELEASE of each partition: one of the first two, and a RELEASE, at a
+        time. Makes `_asked`, a struct {any, order} of the partition whose turn it is, and clears
+        what was asked when it is `_asked_taken`.
+        """
+        config = self.config
+        write = bank.partition_write
+        strobe = write.strobe
+        reader = bank.read_partition
+        value = bank.partition_value
+        everyone = range(config.partitions)
+        count_of = bank.map.partition["consume"].view(write.data).count
+
+        m.submodules.consume_id = consume_id = ScrubbedMemory(
+            ID_BITS, depth=config.partitions, zeroed=True)
         m.d.comb += [
-            change.entry.eq(entry),
-            taken.eq(self.changes.ready & ~rewinding),
-            rewind.taken.eq(self.changes.ready & rewinding),
-            # A change of the table may help, or end, any wait; a rewind those for its entry.
-            self.wake_all.eq(self.room_freed | taken),
+            consume_id.write_en.eq(strobe.consume_id | (sweep.en & ~sweep.held_up)),
+            consume_id.write_row.eq(Mux(sweep.held_up, write.partition, sweep.partition)),
+            consume_id.write_data.eq(Mux(sweep.held_up, write.data, 0)),
+            consume_id.read_row[0].eq(write.partition),
         ]
-        with m.If(self.changes.valid):
-            with m.If(self.changes.ready):
-                m.d.sync += self.changes.valid.eq(0)
-        with m.Elif(wants_slot):
-            m.d.sync += [
-                self.changes.valid.eq(1), rewinding.eq(0),
-                change.kind.eq(phase_kind), change.id.eq(entry_id),
+
+        # What is asked for, until its order is taken. A write while the one before is not done
+        # changes nothing.
+        owner = data.StructLayout({"consumes": 1, "id": ID_BITS, "count": OFFSET_BITS})
+        release = data.StructLayout({"token": TOKEN_BITS, "count": OFFSET_BITS})
+        m.submodules.owner_requests = owner_requests = ScrubbedMemory(
+            owner, depth=config.partitions)
+        m.submodules.release_requests = release_requests = ScrubbedMemory(
+            release, depth=config.partitions)
+        busy = Signal(config.partitions)            # REWIND or CONSUME
+        done = Signal(config.partitions)
+        refused = Signal(config.partitions)
+        release_asked = Signal(config.partitions)
+        release_busy = Signal(config.partitions)    # until it is through
+        release_done = Signal(config.partitions)
+        statuses = Array(Signal(Status, name=f"release_status_{p}") for p in everyone)
+        turn = Signal(config.partition_bits)
+        new_owner = Signal(owner)
+        m.d.comb += [
+            new_owner.consumes.eq(strobe.consume),
+            new_owner.id.eq(Mux(strobe.consume, consume_id.read_data[0], write.data)),
+            new_owner.count.eq(count_of),
+            owner_requests.write_en.eq((strobe.rewind | strobe.consume)
+                                       & ~busy.bit_select(write.partition, 1)),
+            owner_requests.write_data.eq(new_owner),
+            release_requests.write_en.eq(
+                strobe.release & ~release_busy.bit_select(write.partition, 1)),
+            release_requests.write_data.token.eq(self._release_token),
+            release_requests.write_data.count.eq(count_of),
+        ]
+        for memory in (owner_requests, release_requests):
+            m.d.comb += [memory.write_row.eq(write.partition), memory.read_row[0].eq(turn)]
+        asked_owner = Signal(owner)
+        asked_release = Signal(release)
+        ends = Signal()
+        releases = Signal()
+        self._asked = asked = Signal(data.StructLayout({"any": 1, "order": Order(config)}))
+        self._asked_taken = Signal()
+        m.d.comb += [
+            self._requests_idle.eq(~(busy | release_busy)),
+            asked_owner.eq(owner_requests.read_data[0]),
+            asked_release.eq(release_requests.read_data[0]),
+            ends.eq(self.ending.bit_select(turn, 1)),
+            # While a change of an entry finds the grants on it, none of them may be released.
+            releases.eq(release_asked.bit_select(turn, 1) & ~self._change_ends_grants),
+            asked.any.eq(ends | releases | busy.bit_select(turn, 1)),
+            asked.order.partition.eq(turn),
+            asked.order.id.eq(asked_owner.id),
+            asked.order.token.eq(asked_release.token),
+            asked.order.count.eq(Mux(releases, asked_release.count, asked_owner.count)),
+            asked.order.kind.eq(Mux(
+                ends, OrderKind.END, Mux(
+                    releases, OrderKind.RELEASE, Mux(
+                        asked_owner.consumes, OrderKind.CONSUME, OrderKind.REWIND)))),
+        ]
+        with m.If(~asked.any | self._asked_taken):
+            m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
+        kind = self.orders.payload.kind
+        for p in everyone:
+            mine = Signal(name=f"taken_{p}")
+            through = Signal(name=f"through_{p}")
+            m.d.comb += [
+                mine.eq(self._asked_taken & (turn == p)),
+                through.eq(self.completed.en & (self.completed.kind == Kind.RELEASE)
+                           & (self.completed.partition == p)),
             ]
-        with m.Elif(rewind.waiting & ~rewind.taken):
+            with m.If(owner_requests.write_en & (write.partition == p)):
+                m.d.sync += [busy[p].eq(1), done[p].eq(0), refused[p].eq(0)]
+            with m.Elif(mine & ((kind == OrderKind.REWIND) | (kind == OrderKind.CONSUME))):
+                m.d.sync += [
+                    busy[p].eq(0), done[p].eq(1), refused[p].eq(self.order_status != Status.OK)]
+            with m.If(release_requests.write_en & (write.partition == p)):
+                m.d.sync += [release_asked[p].eq(1), release_busy[p].eq(1), release_done[p].eq(0),
+                             statuses[p].eq(Status.OK)]
+            with m.Elif(mine & (kind == OrderKind.RELEASE)):
+                m.d.sync += [release_asked[p].eq(0), statuses[p].eq(self.order_status)]
+                with m.If(self.order_status != Status.OK):
+                    m.d.sync += [release_busy[p].eq(0), release_done[p].eq(1)]
+            with m.Elif(through & release_busy[p] & ~release_asked[p]):
+                m.d.sync += [release_busy[p].eq(0), release_done[p].eq(1),
+                             statuses[p].eq(self.completed_status)]
+            with m.If(sweep.en & (sweep.partition == p)):
+                m.d.sync += [done[p].eq(0), refused[p].eq(0), release_done[p].eq(0),
+                             statuses[p].eq(Status.OK)]
+        for name, vector in (("busy", busy), ("done", done), ("refused", refused)):
+            m.d.comb += value.receive_status[name].eq(vector.bit_select(reader, 1))
+        m.d.comb += [
+            value.release_status.busy.eq(release_busy.bit_select(reader, 1)),
+            value.release_status.done.eq(release_done.bit_select(reader, 1)),
+            value.release_status.status.eq(statuses[reader]),
+        ]
+
+    def _orders(self, m: Module) -> None:
+        """One order at a time: a change of the table first, then the manager's move, then what
+        partitions ask for, in turn."""
+        order = self.orders.payload
+        changing = Signal()
+        moving = Signal()
+        taken = Signal()
+        m.d.comb += [
+            taken.eq(self.orders.valid & self.orders.ready),
+            self._change_taken.eq(taken & changing),
+            self._raw_taken.eq(taken & moving),
+            self._asked_taken.eq(taken & ~changing & ~moving),
+            # A change of the table may help, or end, any wait, and so does the memory's end.
+            self.wake_all.eq(self.room_freed | self._change_taken | self.down),
+        ]
+        with m.If(self.orders.valid):
+            with m.If(self.orders.ready):
+                m.d.sync += self.orders.valid.eq(0)
+        with m.Elif(self._change_waits):
             m.d.sync += [
-                self.changes.valid.eq(1), rewinding.eq(1),
-                change.kind.eq(ChangeKind.REWIND), change.id.eq(rewind.id),
-                change.partition.eq(rewind.partition),
+                self.orders.valid.eq(1), changing.eq(1), moving.eq(0),
+                order.kind.eq(self._change_kind), order.id.eq(self._change_id),
             ]
+        with m.Elif(self._raw_waits):
+            m.d.sync += [
+                self.orders.valid.eq(1), changing.eq(0), moving.eq(1),
+                order.kind.eq(OrderKind.MOVE), order.count.eq(self._raw_count),
+            ]
+        with m.Elif(self._asked.any):
+            m.d.sync += [
+                self.orders.valid.eq(1), changing.eq(0), moving.eq(0), order.eq(self._asked.order)]
 
     def _manager_state(self, m: Module, bank: RegisterBank, ready: Signal) -> None:
         """What the manager reads, and its interrupt."""
@@ -487,8 +929,20 @@ class Control(wiring.Component):
         m.d.comb += [
             value.status.ready.eq(ready),
             value.status.idle.eq((self.idle & self.empty).all()),
+            value.status.down.eq(self.down),
+            value.status.snapshot.eq(self.snapshot_pending),
             value.fault_pending.partitions.eq(self.fault_valid),
+            value.resetting.partitions.eq(self.resetting),
+            value.memory_state.down.eq(self.down),
+            value.memory_state.settled.eq(self.settled),
+            value.memory_state.channel.eq(self.channel),
+            self.counter_which.eq(bank.read_word[1:3]),
         ]
+        for name in ("messages", "bytes", "refused", "waited"):
+            m.d.comb += [
+                value[f"counter_{name}_lo"].count.eq(self.counter_value[:32]),
+                value[f"counter_{name}_hi"].count.eq(self.counter_value[32:]),
+            ]
         recorded = Signal()
         m.d.comb += recorded.eq(self.fault_valid.bit_select(reader, 1))
         for field, source in (
@@ -502,7 +956,8 @@ class Control(wiring.Component):
         self._sizes(m, value.config)
         pending = self._interrupts(
             m, bank.map.manager, bank.manager_write,
-            {"fault": self.fault_valid.any(), "commit": self._commit_done}, 1)
+            {"fault": self.fault_valid.any(), "commit": self._change_done, "down": self.down,
+             "expired": self.expired.any()}, 1)
         irq = Const(0)
         for name, (state, enabled) in pending.items():
             m.d.comb += value.irq_state[name].eq(state)

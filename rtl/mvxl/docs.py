@@ -7,10 +7,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from systemrdl.node import AddrmapNode, FieldNode
+from systemrdl.node import AddrmapNode, FieldNode, RegNode
 
 from .config import AdapterConfig
-from .registers import SOURCE, elaborate
+from .registers import SOURCE, elaborate, is_privileged
 
 __all__ = ["export_docs"]
 
@@ -29,12 +29,19 @@ def export_docs(directory: Path) -> list[Path]:
     from peakrdl_markdown.exporter import MarkdownExporter
 
     class Reference(MarkdownExporter):
-        """Describes an array by its first element, and lists the values of enumerations."""
+        """Describes an array by its first element, lists the values of enumerations, and marks
+        privileged registers."""
 
         def _add_addrmap_regfile_mem(self, node: Any, msg: Any, depth: int) -> Any:
             output = super()._add_addrmap_regfile_mem(node, msg, depth)
             if node.is_array and any(node.current_idx):
                 output.generated = ""
+            return output
+
+        def _addrnode_header(self, node: Any, msg: Any, heading_level: int) -> str:
+            output = super()._addrnode_header(node, msg, heading_level)
+            if isinstance(node, RegNode) and is_privileged(node):
+                output += "Privileged: it answers only accesses with AxPROT[0] = 1.\n\n"
             return output
 
         def _add_field(self, node: FieldNode, msg: Any) -> Any:
@@ -62,7 +69,7 @@ def export_docs(directory: Path) -> list[Path]:
 
 
 def _c_notes(top: AddrmapNode) -> str:
-    """What PeakRDL's C header leaves out: the numbers of enumerations, and how to access."""
+    """What PeakRDL's C header leaves out: how to access, and the numbers of enumerations."""
     encodings = {}
     for node in top.descendants():
         encoding = node.get_property("encode") if isinstance(node, FieldNode) else None
@@ -70,7 +77,11 @@ def _c_notes(top: AddrmapNode) -> str:
             encodings[encoding.type_name] = encoding
     lines = ["", "// The structs are packed: through a pointer to them compilers may access single",
              "// bytes, which the adapter refuses. Access registers as",
-             "// *(volatile uint32_t *)(base + offsetof(mvxl_adapter_t, manager.STATUS))."]
+             "// *(volatile uint32_t *)(base + offsetof(mvxl_adapter_t, manager.STATUS)).", "",
+             "// Privileged: these registers of a partition's page, like the manager's whole page,",
+             "// answer only accesses with AxPROT[0] = 1."]
+    lines += [f"//   {node.inst_name}" for node in top.descendants()
+              if isinstance(node, RegNode) and is_privileged(node)]
     for name, encoding in sorted(encodings.items()):
         lines += ["", f"// enum - {name}"]
         lines += [f"#define {name.upper()}__{item.name} {item.value}" for item in encoding]

@@ -15,24 +15,37 @@ Names, addresses and fields come from the register map. Usage::
     async for event in driver.events():
         print(event)
 
-A driver takes it that nobody else writes its page, remembers what it wrote (after a reset of the
-adapter, make a new one), and does one thing at a time: while a coroutine is inside one of its
-methods, no other may call one. Only those that wait for the interrupt may run beside others.
+A driver with privilege moves piece by piece into a destination that it holds::
+
+    await manager.enable_partition(0, max_count=65536, grant_engine=True)
+    number = await driver.grant(src_id=0, src_offset=0, dst_id=1, count=4096)
+    await driver.wait_completed(number)
+    grant = await driver.grant_state()
+    number = await driver.mvxl(grant.token, src=0, dst=0, count=1024)
+    await driver.wait_completed(number)
+    await driver.release(grant.token, moved=1024)
+
+A driver takes it that nobody else writes its page, and remembers what it wrote: call `forget`
+after a reset of the adapter or of its partition. A method that waits for an outcome while its
+partition is reset may wait for ever. A driver does one thing at a time: while a coroutine is inside
+one of its methods, no other may call one. Only those that wait for the interrupt may run beside
+others.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from .config import AdapterConfig
-from .messages import EventKind, Op, Status
+from .messages import EventKind, GrantKind, Op, Status
 from .registers import WORD_BITS, Page, register_map
 
-__all__ = ["AdapterError", "CommitRefused", "Event", "Fault", "InterruptTransport",
-           "ManagerDriver", "PartitionDriver", "PartitionStatus", "QueueFull", "RewindRefused",
-           "TableEntry", "Transport"]
+__all__ = ["AdapterError", "CommitRefused", "ConsumeRefused", "Counters", "Event", "Fault",
+           "GrantAddresses", "GrantState", "InterruptTransport", "Lock", "ManagerDriver",
+           "MemoryState", "MoveFailed", "NoGrant", "PartitionDriver", "PartitionStatus",
+           "QueueFull", "ReleaseRefused", "RewindRefused", "TableEntry", "Transport"]
 
 _MODULUS = 1 << WORD_BITS
 
@@ -64,6 +77,30 @@ class QueueFull(AdapterError):
 
 class RewindRefused(AdapterError):
     """REWIND was refused; the cursor is as it was."""
+
+
+class ConsumeRefused(AdapterError):
+    """CONSUME was refused; the head is as it was."""
+
+
+class NoGrant(AdapterError):
+    """The partition has no live grant of kind CPU, so no addresses are told."""
+
+
+class ReleaseRefused(AdapterError):
+    """RELEASE was refused; the grant is as it was. `status` tells why."""
+
+    def __init__(self, message: str, status: Status) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class MoveFailed(AdapterError):
+    """The manager's MVXL did not end OK. `status` tells why."""
+
+    def __init__(self, message: str, status: Status) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class CommitRefused(AdapterError):
@@ -100,6 +137,31 @@ class Event:
     count: int
 
 
+@dataclass(frozen=True)
+class GrantState:
+    """What a partition is told of its grant. `token` and `acknowledged` (bytes, moved by MVXL from
+    the grant's start without a gap) are 0 unless it is live."""
+
+    held: bool
+    live: bool
+    kind: GrantKind
+    busy: bool
+    token: int
+    acknowledged: int
+
+
+@dataclass(frozen=True)
+class GrantAddresses:
+    """Physical addresses of a grant of kind CPU.
+
+    `source` is that of its first byte. `pieces` are the (address, bytes) of its destination, in
+    order: two, if it wraps to the start of a ring.
+    """
+
+    source: int
+    pieces: tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TableEntry:
     """What an entry of the translation table grants.
@@ -118,6 +180,9 @@ class TableEntry:
         Its owner may send from it.
     may_receive : bool
         Its senders may send to it.
+    ring : bool
+        Messages go round, and its owner consumes them; otherwise they are appended until it is
+        full, and its owner rewinds it.
     """
 
     base: int
@@ -126,17 +191,53 @@ class TableEntry:
     senders: frozenset[int] | set[int] = frozenset()
     may_send: bool = True
     may_receive: bool = True
+    ring: bool = False
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A partition's record in the fault log. `direction` is READ or WRITE."""
+    """A partition's record in the fault log. `direction` is READ or WRITE.
+
+    `address` is on the bus (bytes); with status NOT_PERMITTED it is the offset of a privileged
+    register in the partition's page, which was accessed without privilege.
+    """
 
     partition: int
     direction: str
     status: Status
     address: int
     lost: int
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The entry that a partition holds by a grant. `live`: its token is valid. `busy`: an MVXL
+    under it is in flight."""
+
+    partition: int
+    network_id: int
+    kind: GrantKind
+    live: bool
+    busy: bool
+
+
+@dataclass(frozen=True)
+class MemoryState:
+    """The memory port. `channel` is the one that did not move; None unless it is down."""
+
+    down: bool
+    settled: bool
+    channel: str | None
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What one partition has sent to another since reset, each modulo 2⁶⁴."""
+
+    messages: int
+    bytes: int
+    refused: int
+    waited_cycles: int
 
 
 class _PageDriver:
@@ -149,13 +250,27 @@ class _PageDriver:
     def _address(self, register: str, index: int) -> int:
         raise NotImplementedError
 
+    def _transport_of(self, register: str) -> Transport:
+        return self._transport
+
     async def _read(self, register: str, index: int = 0) -> dict[str, int]:
-        word = await self._transport.read32(self._address(register, index))
+        word = await self._transport_of(register).read32(self._address(register, index))
         return self._page[register].unpack(word)
+
+    async def _read_wide(self, register: str, field: str) -> int:
+        """The 64-bit number whose halves are in `register`_lo and `register`_hi."""
+        low = (await self._read(f"{register}_lo"))[field]
+        return (await self._read(f"{register}_hi"))[field] << WORD_BITS | low
 
     async def _write(self, register: str, index: int = 0, **fields: int) -> None:
         word = self._page[register].pack(**fields)
-        await self._transport.write32(self._address(register, index), word)
+        await self._transport_of(register).write32(self._address(register, index), word)
+
+    async def _wait_done(self, register: str) -> dict[str, int]:
+        """The fields of an outcome's register, as soon as it is done."""
+        while (status := await self._read(register))["busy"] or not status["done"]:
+            pass
+        return status
 
     async def identify(self) -> dict[str, int]:
         """The fields of CONFIG, once VERSION is found to be this map's.
@@ -186,6 +301,8 @@ class PartitionDriver(_PageDriver):
         Sizes of the adapter.
     partition : int
         Whose page it speaks through.
+    privileged : Transport, optional
+        The same with privilege, for the registers of grants; `transport`, if it is not given.
 
     Raises
     ------
@@ -193,14 +310,26 @@ class PartitionDriver(_PageDriver):
         There is no such partition.
     """
 
-    def __init__(self, transport: Transport, config: AdapterConfig, partition: int) -> None:
+    def __init__(self, transport: Transport, config: AdapterConfig, partition: int,
+                 privileged: Transport | None = None) -> None:
         self._map = register_map(config)
         super().__init__(transport, self._map.partition)
         self._map.partition_address(partition, "status")
+        self._privileged = transport if privileged is None else privileged
         self.partition = partition
+        self.forget()
+
+    def forget(self) -> None:
+        """Take it that the page is as after a reset: nothing that was written is there.
+
+        Needed after a reset of the adapter or of the partition. Numbers of commands start again.
+        """
         self._kept: dict[str, int] = {}
         self._room = 0
         self._last_number: int | None = None
+
+    def _transport_of(self, register: str) -> Transport:
+        return self._privileged if self._page[register].privileged else self._transport
 
     def _address(self, register: str, index: int) -> int:
         return self._map.partition_address(self.partition, register)
@@ -245,21 +374,116 @@ class PartitionDriver(_PageDriver):
         ValueError
             A value does not fit in its field.
         """
-        command = {"op": Op.SEND.value, "wait": wait, "fence": fence, "event": event,
-                   "notify": notify, "tag": tag}
-        for register, fields in (
-                ("src_id", {"id": src_id}), ("src_offset", {"offset": src_offset}),
-                ("dst_id", {"id": dst_id}), ("count", {"count": count}), ("command", command)):
-            self._page[register].pack(**fields)
+        return await self._command(
+            {"src_id": {"id": src_id}, "src_offset": {"offset": src_offset},
+             "dst_id": {"id": dst_id}, "count": {"count": count}},
+            "command", {"op": Op.SEND.value, "wait": wait, "fence": fence, "event": event,
+                        "notify": notify, "tag": tag}, until_room)
+
+    async def mvcl(self, src_id: int, src_offset: int, dst_id: int, dst_offset: int, count: int, *,
+                   wait: bool = False, fence: bool = False, event: bool = False,
+                   notify: bool = False, tag: int = 0, until_room: bool = False) -> int:
+        """Start an MVCL: `count` bytes from (`src_id`, `src_offset`) to (`dst_id`, `dst_offset`),
+        both entries of the partition. No cursor moves.
+
+        The rest is as for `send`.
+        """
+        return await self._command(
+            {"src_id": {"id": src_id}, "src_offset": {"offset": src_offset},
+             "dst_id": {"id": dst_id}, "dst_offset": {"offset": dst_offset},
+             "count": {"count": count}},
+            "command", {"op": Op.MVCL.value, "wait": wait, "fence": fence, "event": event,
+                        "notify": notify, "tag": tag}, until_room)
+
+    async def grant(self, src_id: int, src_offset: int, dst_id: int, count: int, *,
+                    kind: GrantKind = GrantKind.ENGINE, wait: bool = False, event: bool = False,
+                    notify: bool = False, tag: int = 0, until_room: bool = False) -> int:
+        """Ask for a grant: to move up to `count` bytes from (`src_id`, `src_offset`) to the cursor
+        of `dst_id`, which is held from then on. Needs privilege.
+
+        A command like others: it is granted if it ends OK, and `grant_state` has the token then.
+        `notify`: tell the destination's owner at `release`. The rest is as for `send`.
+        """
+        return await self._command(
+            {"grant_src_id": {"id": src_id}, "grant_src_offset": {"offset": src_offset},
+             "grant_dst_id": {"id": dst_id}, "grant_count": {"count": count}},
+            "grant_command", {"kind": kind.value, "wait": wait, "event": event, "notify": notify,
+                              "tag": tag}, until_room)
+
+    async def mvxl(self, token: int, src: int, dst: int, count: int, *, fence: bool = False,
+                   event: bool = False, tag: int = 0, until_room: bool = False) -> int:
+        """Start an MVXL: `count` bytes from offset `src` of the grant's source to offset `dst` of
+        its destination. Needs privilege.
+
+        The rest is as for `send`.
+        """
+        return await self._command(
+            {"mvxl_token": {"token": token}, "mvxl_src": {"offset": src},
+             "mvxl_dst": {"offset": dst}, "mvxl_count": {"count": count}},
+            "mvxl_command", {"fence": fence, "event": event, "tag": tag}, until_room)
+
+    async def _command(self, parameters: dict[str, dict[str, int]], register: str,
+                       command: dict[str, int], until_room: bool) -> int:
+        """Queue a command: write the parameters that differ, and its register; its number.
+
+        Nothing is written if a value does not fit, or the queue has no room.
+        """
+        for name, fields in (*parameters.items(), (register, command)):
+            self._page[name].pack(**fields)
         number = await self._take_room(until_room)
-        await self._keep("src_id", id=src_id)
-        await self._keep("src_offset", offset=src_offset)
-        await self._keep("dst_id", id=dst_id)
-        await self._keep("count", count=count)
-        await self._write("command", **command)
+        for name, fields in parameters.items():
+            await self._keep(name, **fields)
+        await self._write(register, **command)
         self._room -= 1
         self._last_number = number
         return number
+
+    async def grant_state(self) -> GrantState:
+        """What the partition is told of its grant. Needs privilege."""
+        state = await self._read("grant_state")
+        return GrantState(
+            **{name: bool(state[name]) for name in ("held", "live", "busy")},
+            kind=GrantKind(state["kind"]),
+            token=(await self._read("grant_token"))["token"],
+            acknowledged=(await self._read("grant_acknowledged"))["count"])
+
+    async def grant_addresses(self, count: int) -> GrantAddresses:
+        """The addresses of a live grant of kind CPU of `count` bytes. Needs privilege.
+
+        Raises
+        ------
+        NoGrant
+            There is none.
+        """
+        source = await self._read_wide("grant_src", "address")
+        first = (await self._read("grant_first"))["count"]
+        pieces = [(await self._read_wide("grant_dst", "address"), first)]
+        if first < count:
+            pieces.append((await self._read_wide("grant_next", "address"), count - first))
+        # It may have expired between two reads.
+        state = await self._read("grant_state")
+        if not state["live"] or GrantKind(state["kind"]) is not GrantKind.CPU:
+            raise NoGrant(f"partition {self.partition} must have a live grant of kind CPU to be "
+                          "told its addresses, and has none")
+        return GrantAddresses(source, tuple(pieces))
+
+    async def release(self, token: int, moved: int) -> None:
+        """Give the grant back: the destination's cursor advances by `moved` bytes. Needs privilege.
+
+        Returns when that is through, and the lock is free.
+
+        Raises
+        ------
+        ReleaseRefused
+            The token is STALE, an MVXL under it is in flight (BUSY), or it is more than was moved
+            (BAD_COUNT).
+        """
+        await self._keep("release_token", token=token)
+        await self._write("release", count=moved)
+        status = Status((await self._wait_done("release_status"))["status"])
+        if status is not Status.OK:
+            raise ReleaseRefused(f"release of {moved} bytes under token {token} of partition "
+                                 f"{self.partition} was refused: {status.name}", status)
 
     async def _take_room(self, until_room: bool) -> int:
         """Wait for a place in the queue; the number that the next command will have.
@@ -347,24 +571,52 @@ class PartitionDriver(_PageDriver):
         await self._write("resume", resume=1)
 
     async def rewind(self, network_id: int) -> None:
-        """Set the cursor of an entry that the partition owns to 0.
+        """Set the cursor of an append entry that the partition owns to 0.
 
         Raises
         ------
         RewindRefused
-            The partition does not own the entry, or a message is in flight to it.
+            The partition does not own the entry, it is a ring, or it is held.
         """
         await self._write("rewind", id=network_id)
-        while (status := await self._read("rewind_status"))["busy"] or not status["done"]:
-            pass
-        if status["refused"]:
-            raise RewindRefused(f"REWIND needs an entry that partition {self.partition} owns and "
-                                f"that no message is in flight to; {network_id} is none")
+        if (await self._wait_done("receive_status"))["refused"]:
+            raise RewindRefused(f"REWIND needs an append entry that partition {self.partition} "
+                                f"owns and that no message is in flight to; {network_id} is none")
 
-    async def receive_cursor(self, network_id: int) -> int:
-        """Bytes that the entry is filled to; 0 if the partition does not own it."""
-        await self._keep("receive_id", id=network_id)
-        return (await self._read("receive_cursor"))["cursor"]
+    async def consume(self, network_id: int, count: int) -> None:
+        """Move the head of a ring that the partition owns forward by `count` bytes.
+
+        Raises
+        ------
+        ConsumeRefused
+            The partition does not own the entry, it is no ring, or less is filled.
+        """
+        await self._keep("consume_id", id=network_id)
+        await self._write("consume", count=count)
+        if (await self._wait_done("receive_status"))["refused"]:
+            raise ConsumeRefused(f"CONSUME needs a ring that partition {self.partition} owns with "
+                                 f"at least {count} bytes filled; {network_id} is none")
+
+    async def receive_cursor(self, network_id: int, *, copy: int = 0) -> int:
+        """Bytes that the entry is filled to, modulo 2³²; 0 if the partition does not own it.
+
+        `copy`, 0 or 1, is the set of registers to look through; an interrupt handler has its own.
+        """
+        return (await self._look(network_id, copy, "cursor"))["cursor"]
+
+    async def receive_head(self, network_id: int, *, copy: int = 0) -> int:
+        """Bytes that were consumed of a ring, modulo 2³²; 0 if the partition does not own it.
+
+        `copy` is as for `receive_cursor`.
+        """
+        return (await self._look(network_id, copy, "head"))["head"]
+
+    async def _look(self, network_id: int, copy: int, name: str) -> dict[str, int]:
+        if copy not in (0, 1):
+            raise ValueError(f"copy must be 0 or 1, not {copy!r}")
+        group = ("receive", "receive2")[copy]
+        await self._keep(f"{group}_id", id=network_id)
+        return await self._read(f"{group}_{name}")
 
 
 class ManagerDriver(_PageDriver):
@@ -395,7 +647,8 @@ class ManagerDriver(_PageDriver):
         return bool((await self._read("status"))["idle"])
 
     async def enable_partition(self, partition: int, *, max_count: int, wait_limit: int = 0,
-                               weight: int = 0) -> None:
+                               weight: int = 0, grant_engine: bool = False,
+                               grant_cpu: bool = False) -> None:
         """Let a partition use the adapter.
 
         Parameters
@@ -406,17 +659,22 @@ class ManagerDriver(_PageDriver):
             Longest wait of a command, in cycles; 0: no limit.
         weight : int
             Up to `weight + 1` of its commands are taken in a row. 0 to 15.
+        grant_engine, grant_cpu : bool
+            The kinds of grants that it may get. With CPU it is told physical addresses.
         """
         await self._write("partition_max_count", partition, count=max_count)
         await self._write("partition_wait_limit", partition, cycles=wait_limit)
-        await self._write("partition_control", partition, enabled=1, weight=weight)
+        await self._write("partition_control", partition, enabled=1, weight=weight,
+                          grant_engine=grant_engine, grant_cpu=grant_cpu)
 
     async def disable_partition(self, partition: int) -> None:
         """From now on commands of the partition end NOT_PERMITTED."""
         await self._write("partition_control", partition, enabled=0)
 
     async def commit_entry(self, network_id: int, entry: TableEntry) -> None:
-        """Write a row of the table, with cursor 0. Returns when nothing of the old one is left.
+        """Write a row of the table, with cursor and head 0.
+
+        Returns when no access by the old one is outstanding, and no grant on it is left.
 
         Raises
         ------
@@ -426,15 +684,16 @@ class ManagerDriver(_PageDriver):
             A value does not fit in its field.
         """
         for sender in sorted(entry.senders):
-            if not 0 <= sender < self._map.partitions:
-                raise ValueError(f"a sender must be between 0 and {self._map.partitions - 1}, "
-                                 f"not {sender!r}")
+            self._check_partition(sender, "a sender")
         await self._write("entry_base_hi", base=entry.base >> WORD_BITS)
         await self._write("entry_base_lo", base=entry.base % _MODULUS)
         await self._write("entry_length", length=entry.length)
         await self._write("entry_senders", senders=sum(1 << sender for sender in entry.senders))
-        await self._commit(network_id, valid=1, owner=entry.owner, may_send=entry.may_send,
-                           may_receive=entry.may_receive)
+        await self._write("entry_id", id=network_id)
+        await self._write("entry_access", valid=1, owner=entry.owner, may_send=entry.may_send,
+                          may_receive=entry.may_receive, ring=entry.ring)
+        await self._write("entry_commit", commit=1)
+        await self._wait_changed(f"commit of entry {network_id}")
 
     async def revoke_entry(self, network_id: int) -> None:
         """Take an entry out of the table. Returns when no access by it can appear any more.
@@ -444,25 +703,137 @@ class ManagerDriver(_PageDriver):
         CommitRefused
             The adapter refused it.
         """
-        await self._commit(network_id, valid=0)
+        await self._write("entry_revoke", id=network_id)
+        await self._wait_changed(f"revoke of entry {network_id}")
 
-    async def _commit(self, network_id: int, **access: int) -> None:
-        await self._write("entry_id", id=network_id)
-        await self._write("entry_access", **access)
-        await self._write("entry_commit", commit=1)
-        while (status := await self._read("entry_status"))["busy"] or not status["done"]:
-            pass
+    async def _wait_changed(self, what: str) -> None:
+        status = await self._wait_done("entry_status")
         if status["refused"]:
-            reason = self._page["entry_status"]["reason"]
-            name = next((name for name, number in reason.encoding.items()
-                         if number == status["reason"]), str(status["reason"]))
-            raise CommitRefused(f"commit of entry {network_id} was refused: {name}", name)
+            name = self._name("entry_status", "reason", status["reason"])
+            raise CommitRefused(f"{what} was refused: {name}", name)
+
+    def _name(self, register: str, field: str, value: int) -> str:
+        """What the RDL calls a value; the number, if it has no name there."""
+        encoding = self._page[register][field].encoding
+        return next((name for name, number in encoding.items() if number == value), str(value))
+
+    def _check_partition(self, partition: int, what: str = "partition") -> int:
+        if not 0 <= partition < self._map.partitions:
+            raise ValueError(f"{what} must be between 0 and {self._map.partitions - 1}, "
+                             f"not {partition!r}")
+        return partition
+
+    async def set_lease(self, cycles: int) -> None:
+        """Grants expire after so many cycles. 0: never."""
+        await self._write("lease", cycles=cycles)
+
+    async def locks(self) -> list[Lock]:
+        """The entries that are held by grants, by partition."""
+        locks = []
+        for partition in range(self._map.partitions):
+            lock = await self._read("partition_lock", partition)
+            if lock["held"]:
+                locks.append(Lock(
+                    partition=partition, network_id=lock["id"], kind=GrantKind(lock["kind"]),
+                    live=bool(lock["live"]), busy=bool(lock["busy"])))
+        return locks
+
+    async def release_locks(self, *partitions: int) -> None:
+        """End the grants of these partitions. Their cursors do not move.
+
+        The processor of a partition with a grant of kind CPU must not write any more. `locks` no
+        longer has them when what was in flight is through.
+        """
+        await self._write("lock_release", partitions=sum(
+            1 << self._check_partition(partition) for partition in set(partitions)))
+
+    async def reset_partition(self, partition: int) -> None:
+        """Reset a partition. Returns when that is done; its driver must `forget` then."""
+        bit = 1 << self._check_partition(partition)
+        await self._write("partition_reset", partitions=bit)
+        while (await self._read("resetting"))["partitions"] & bit:
+            pass
+
+    async def set_memory_timeout(self, cycles: int) -> None:
+        """The memory port is down when it was stuck for `cycles` (to twice as many). 0: never."""
+        await self._write("memory_timeout", cycles=cycles)
+
+    async def memory_state(self) -> MemoryState:
+        """The state of the memory port."""
+        state = await self._read("memory_state")
+        return MemoryState(
+            down=bool(state["down"]), settled=bool(state["settled"]),
+            channel=self._name("memory_state", "channel", state["channel"])
+            if state["down"] else None)
+
+    async def memory_up(self) -> None:
+        """Take the memory port up again. Halted partitions must still resume.
+
+        Raises
+        ------
+        AdapterError
+            It is still down, because something is outstanding.
+        """
+        await self._write("memory_up", up=1)
+        state = await self.memory_state()
+        if state.down:
+            raise AdapterError("MEMORY_UP needs a memory port with nothing outstanding; it is "
+                               f"still down, because channel {state.channel} did not move")
+
+    async def counters(self, pairs: Iterable[tuple[int, int | None]] | None = None,
+                       ) -> dict[tuple[int, int | None], Counters]:
+        """A snapshot of the counters of (sender, receiver) pairs; all pairs, if none are given.
+
+        The receiver None stands for commands that had no valid destination. All are of the same
+        moment.
+
+        Raises
+        ------
+        ValueError
+            There is no such partition.
+        """
+        everyone = range(self._map.partitions)
+        wanted = ([(sender, receiver) for sender in everyone for receiver in (*everyone, None)]
+                  if pairs is None else list(pairs))
+        for sender, receiver in wanted:
+            self._check_partition(sender, "a sender")
+            self._check_partition(receiver or 0, "a receiver")
+        await self._write("counter_snapshot", snapshot=1)
+        while (await self._read("status"))["snapshot"]:
+            pass
+        found = {}
+        for sender, receiver in wanted:
+            await self._write("counter_select", sender=sender, receiver=receiver or 0,
+                              none=receiver is None)
+            found[sender, receiver] = Counters(**{
+                field: await self._read_wide(f"counter_{name}", "count")
+                for field, name in (("messages", "messages"), ("bytes", "bytes"),
+                                    ("refused", "refused"), ("waited_cycles", "waited"))})
+        return found
+
+    async def mvxl(self, src: int, dst: int, count: int) -> None:
+        """Move `count` bytes between physical addresses. Returns when all are written.
+
+        Raises
+        ------
+        MoveFailed
+            It ended with another status than OK.
+        ValueError
+            A value does not fit in its field.
+        """
+        for register, address in (("mvxl_src", src), ("mvxl_dst", dst)):
+            await self._write(f"{register}_hi", address=address >> WORD_BITS)
+            await self._write(f"{register}_lo", address=address % _MODULUS)
+        await self._write("mvxl_count", count=count)
+        await self._write("mvxl_command", start=1)
+        status = Status((await self._wait_done("mvxl_status"))["status"])
+        if status is not Status.OK:
+            raise MoveFailed(f"MVXL of {count} bytes from {src:#x} to {dst:#x} ended "
+                             f"{status.name}", status)
 
     async def faults(self) -> list[Fault]:
         """The records of the fault log, by partition."""
         pending = (await self._read("fault_pending"))["partitions"]
-        directions = {number: name for name, number
-                      in self._page["partition_fault_info"]["direction"].encoding.items()}
         faults = []
         for partition in range(self._map.partitions):
             if not pending >> partition & 1:
@@ -471,14 +842,12 @@ class ManagerDriver(_PageDriver):
             low = (await self._read("partition_fault_address_lo", partition))["address"]
             high = (await self._read("partition_fault_address_hi", partition))["address"]
             faults.append(Fault(
-                partition=partition, direction=directions[info["direction"]],
+                partition=partition,
+                direction=self._name("partition_fault_info", "direction", info["direction"]),
                 status=Status(info["status"]), address=high << WORD_BITS | low,
                 lost=info["lost"]))
         return faults
 
     async def clear_fault(self, partition: int) -> None:
         """Clear the record of a partition, so that its next error is recorded."""
-        if not 0 <= partition < self._map.partitions:
-            raise ValueError(f"partition must be between 0 and {self._map.partitions - 1}, "
-                             f"not {partition!r}")
-        await self._write("fault_clear", partitions=1 << partition)
+        await self._write("fault_clear", partitions=1 << self._check_partition(partition))

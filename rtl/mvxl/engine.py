@@ -7,7 +7,7 @@ AXI ID, so that data and responses come in this order, too.
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,14 +46,14 @@ class WriteBeat(data.StructLayout):
 
 
 class Track(data.StructLayout):
-    """A read burst whose beats are due: how far they are rotated, and whose they are.
+    """A read burst whose beats are due: how far they are rotated, and for whom they are.
 
     `last`: it is its message's last one. `void`: no beat will come for it.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__({
-            "partition": config.partition_bits,
+            "agent": config.user_bits,
             "address": config.address_bits,
             "rotate": config.size_log2,
             "last": 1,
@@ -87,8 +87,8 @@ class ReadSide(wiring.Component):
     Members
     -------
     spans : In(stream.Signature(Span))
-    stop : In(config.partitions)
-        Bit p: abandon spans of partition p.
+    stop : In(config.agents)
+        Bit a: abandon spans of agent a.
     requests : Out(stream.Signature(BurstRequest))
         For AR.
     beats : In(stream.Signature(ReadBeat))
@@ -98,6 +98,10 @@ class ReadSide(wiring.Component):
         A row has left the data queue.
     fault : Out(struct {en, partition, address})
         A beat came with an error, the first of its message.
+    fault_agent : Out(config.user_bits)
+        For whom it was; `fault` is not for the manager's.
+    due : Out(1)
+        A beat is due.
     """
 
     spans: stream.Interface
@@ -109,12 +113,14 @@ class ReadSide(wiring.Component):
         self.config = config
         super().__init__({
             "spans": In(stream.Signature(Span(config))),
-            "stop": In(config.partitions),
+            "stop": In(config.agents),
             "requests": Out(stream.Signature(BurstRequest(config))),
             "beats": In(stream.Signature(ReadBeat(config))),
             "rows": Out(stream.Signature(Row(config), always_ready=True)),
             "taken": In(1),
             "fault": Out(fault_signature(config)),
+            "fault_agent": Out(config.user_bits),
+            "due": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -162,7 +168,7 @@ class ReadSide(wiring.Component):
             self.requests.valid.eq(splitter.bursts.valid & ~burst.void),
             splitter.bursts.ready.eq(self.requests.ready | burst.void),
             tracks.i.valid.eq(issued),
-            tracks.i.payload.partition.eq(burst.partition),
+            tracks.i.payload.agent.eq(burst.agent),
             tracks.i.payload.address.eq(burst.address),
             tracks.i.payload.rotate.eq(burst.other_lane - burst.first_lane),
             tracks.i.payload.last.eq(burst.last),
@@ -183,7 +189,9 @@ class ReadSide(wiring.Component):
             row.bad.eq(track.void | bad_before | beat.error),
             row.end.eq(track.void | (track.last & beat.last)),
             self.fault.en.eq(real & beat.error & ~bad_before),
-            self.fault.partition.eq(track.partition),
+            self.fault.partition.eq(track.agent),
+            self.fault_agent.eq(track.agent),
+            self.due.eq(tracks.o.valid & ~track.void),
             # No carry: a burst stays inside its block.
             self.fault.address.eq(track.address + (offset << config.size_log2)),
         ]
@@ -198,7 +206,8 @@ class WriteSide(wiring.Component):
     """Spans and rows → AW and W, in order; one beat a cycle while rows are there.
 
     Each beat joins two neighbouring rows: lanes from `rotate` on come from the newer one. If the
-    destination's lane is below the source's, the message's first row is fetched ahead.
+    destination's lane is below the source's, the message's first row is fetched ahead. A ring's
+    end is that of a beat, so that a message goes on at the ring's start as if it were the next one.
 
     Data may be ahead of their address, by at most the two bursts whose addresses wait.
 
@@ -212,8 +221,10 @@ class WriteSide(wiring.Component):
     Members
     -------
     spans : In(stream.Signature(Span))
-    stop : In(config.partitions)
-        Bit p: abandon spans of partition p.
+    stop : In(config.agents)
+        Bit a: abandon spans of agent a.
+    down : In(1)
+        Started bursts go on without rows and without strobes.
     rows : In(stream.Signature(Row))
     requests : Out(stream.Signature(BurstRequest))
         For AW, with the first beat of the burst.
@@ -222,8 +233,10 @@ class WriteSide(wiring.Component):
     responded : In(1)
         A write response has come.
     ends : Out(stream.Signature(WriteEnd))
-    spoilt : Out(config.partitions)
-        Bit p: a burst of partition p was not started, for want of good data.
+    spoilt : Out(config.agents)
+        Bit a: a burst of agent a was not started, for want of good data.
+    due : Out(1)
+        Nothing but write responses is due.
     """
 
     spans: stream.Interface
@@ -236,19 +249,21 @@ class WriteSide(wiring.Component):
         self.config = config
         super().__init__({
             "spans": In(stream.Signature(Span(config))),
-            "stop": In(config.partitions),
+            "stop": In(config.agents),
+            "down": In(1),
             "rows": In(stream.Signature(Row(config))),
             "requests": Out(stream.Signature(BurstRequest(config))),
             "beats": Out(stream.Signature(WriteBeat(config))),
             "responded": In(1),
             "ends": Out(stream.Signature(WriteEnd(config))),
-            "spoilt": Out(config.partitions),
+            "spoilt": Out(config.agents),
+            "due": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.splitter = splitter = BurstSplitter(config)
+        m.submodules.splitter = splitter = BurstSplitter(config, revocable=True)
         wiring.connect(m, wiring.flipped(self.spans), splitter.spans)
         m.d.comb += splitter.stop.eq(self.stop)
         burst = splitter.bursts.payload
@@ -270,7 +285,7 @@ class WriteSide(wiring.Component):
         older = Signal(config.data_bits)
         older_good = Signal()
         ended = Signal()        # its last row has been taken
-        primed = Signal()       # a row was fetched ahead
+        primed = Signal()       # a row was fetched ahead, or need not be
         spoilt = Signal()       # one of its rows was bad
         started = Signal()      # its current burst is on the bus
         beat_index = Signal(8)
@@ -281,11 +296,16 @@ class WriteSide(wiring.Component):
         bad_now = Signal()
         ready = Signal()        # what a beat needs is there
         last_beat = Signal()
+        message_last = Signal()
+        forced = Signal()       # a beat goes without its row
         m.d.comb += [
             newer_good.eq(~ended & ~row.bad),
             bad_now.eq(spoilt | (~ended & row.bad)),
             last_beat.eq(beat_index == burst.len),
-            ready.eq((ended | self.rows.valid) & self.beats.ready & self.ends.ready),
+            message_last.eq(burst.last & ~burst.more),
+            forced.eq(self.down & started & ~ended),
+            ready.eq((ended | self.rows.valid | forced) & self.beats.ready & self.ends.ready),
+            self.due.eq((in_flight != 0) & ~started),
         ]
 
         def take_row() -> None:
@@ -313,7 +333,7 @@ class WriteSide(wiring.Component):
             before.eq(Mux(burst.first & (beat_index == 0),
                           ~(Const(all_lanes) << burst.first_lane), 0)),
             behind.eq(Mux(burst.last & last_beat, Const(all_lanes - 1) << burst.last_lane, 0)),
-            beat.strb.eq(~before & ~behind
+            beat.strb.eq(~before & ~behind & Mux(self.down & started, 0, ~0)
                          & Mux(older_good, ~0, ~from_older) & Mux(newer_good, ~0, from_older)),
         ]
         for i in range(config.data_bytes):
@@ -327,9 +347,9 @@ class WriteSide(wiring.Component):
 
         with m.FSM():
             with m.State("WRITE"):
-                with m.If(splitter.bursts.valid & (burst.void | (
-                        ~started & bad_now & (ended | self.rows.valid)))):
-                    m.d.comb += self.spoilt.eq(~burst.void << burst.partition)
+                with m.If(splitter.bursts.valid & ~started & (
+                        burst.void | (bad_now & (ended | self.rows.valid)))):
+                    m.d.comb += self.spoilt.eq(~burst.void << burst.agent)
                     m.next = "SKIP"
                 with m.Elif(splitter.bursts.valid & wide & ~primed):
                     with m.If(self.rows.valid):
@@ -341,25 +361,28 @@ class WriteSide(wiring.Component):
                         self.requests.valid.eq(~started),
                         self.beats.valid.eq(1),
                     ]
-                    m.d.sync += [started.eq(1), beat_index.eq(beat_index + 1)]
-                    with m.If(~ended):
+                    m.d.sync += [
+                        started.eq(1), primed.eq(1), beat_index.eq(beat_index + 1)]
+                    with m.If(~ended & ~forced):
                         take_row()
-                    with m.Else():
+                    with m.Elif(ended):
                         m.d.sync += older_good.eq(0)
                     with m.If(last_beat):
                         m.d.comb += [
                             splitter.bursts.ready.eq(1),
                             self.ends.valid.eq(1),
                             self.ends.payload.responds.eq(1),
-                            self.ends.payload.last.eq(burst.last),
+                            self.ends.payload.last.eq(message_last & ~forced),
                             self.ends.payload.read_error.eq(bad_now),
                         ]
                         m.d.sync += [started.eq(0), beat_index.eq(0)]
-                        with m.If(burst.last):
+                        with m.If(message_last & forced):
+                            m.next = "DRAIN"
+                        with m.Elif(message_last):
                             finish_message()
             with m.State("SKIP"):
                 m.d.comb += splitter.bursts.ready.eq(1)
-                with m.If(splitter.bursts.valid & burst.last):
+                with m.If(splitter.bursts.valid & message_last):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(~ended):
@@ -380,10 +403,11 @@ class WriteSide(wiring.Component):
 class Engine(wiring.Component):
     """Moves granted messages.
 
-    A partition with an error is stopped: from then on no burst of it is started, on the read side
+    An agent with an error is stopped: from then on no burst of it is started, on the read side
     after a read error, on both after a write error, until nothing of it is in flight. On the write
     side a read error takes effect where its data would have been written, so that earlier
-    messages are not touched.
+    messages are not touched. Partitions in reset are stopped on both sides, and everyone while the
+    memory port is down.
 
     Parameters
     ----------
@@ -399,10 +423,16 @@ class Engine(wiring.Component):
     ends : Out(stream.Signature(WriteEnd))
     responses : Out(stream.Signature(1))
         Write responses; 1: an error.
-    write_error : In(config.partitions)
-        Bit p: partition p's write was answered with an error; it is stopped.
-    idle : In(config.partitions)
-        Bit p: nothing of partition p is in flight.
+    write_error : In(config.agents)
+        Bit a: agent a's write was answered with an error; it is stopped.
+    halt : In(config.agents)
+        Bit a: agent a is stopped, from the next burst on.
+    idle : In(config.agents)
+        Bit a: nothing of agent a is in flight.
+    down : In(1)
+        The memory port is down.
+    due, moved : Out(5)
+        For AR, R, AW, W, B: something is due on the channel; it had a handshake.
     read_fault : Out(struct {en, partition, address})
         Where the first read error of a partition that was not stopped came from.
     """
@@ -423,8 +453,12 @@ class Engine(wiring.Component):
                 user_bits=config.user_bits)),
             "ends": Out(stream.Signature(WriteEnd(config))),
             "responses": Out(stream.Signature(1)),
-            "write_error": In(config.partitions),
-            "idle": In(config.partitions),
+            "write_error": In(config.agents),
+            "halt": In(config.agents),
+            "idle": In(config.agents),
+            "down": In(1),
+            "due": Out(5),
+            "moved": Out(5),
             "read_fault": Out(fault_signature(config)),
         })
 
@@ -446,7 +480,7 @@ class Engine(wiring.Component):
             read_side.requests.ready.eq(bus.arready),
             bus.araddr.eq(read_side.requests.payload.address),
             bus.arlen.eq(read_side.requests.payload.len),
-            bus.aruser.eq(read_side.requests.payload.partition),
+            bus.aruser.eq(read_side.requests.payload.agent),
             read_beats.i.valid.eq(bus.rvalid),
             bus.rready.eq(read_beats.i.ready),
             read_beats.i.payload.data.eq(bus.rdata),
@@ -466,8 +500,9 @@ class Engine(wiring.Component):
         ]
 
         # Write side.
+        # Two for a message that goes round a ring, and the manager's.
         m.submodules.write_spans = write_spans = Queue(
-            Span(config), depth=config.messages_in_flight)
+            Span(config), depth=4 * config.messages_in_flight, block=True)
         m.submodules.write_side = write_side = WriteSide(config)
         m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
         m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))
@@ -488,7 +523,7 @@ class Engine(wiring.Component):
             write_requests.o.ready.eq(bus.awready),
             bus.awaddr.eq(write_requests.o.payload.address),
             bus.awlen.eq(write_requests.o.payload.len),
-            bus.awuser.eq(write_requests.o.payload.partition),
+            bus.awuser.eq(write_requests.o.payload.agent),
             bus.wvalid.eq(write_beats.o.valid),
             write_beats.o.ready.eq(bus.wready),
             bus.wdata.eq(write_beats.o.payload.data),
@@ -509,20 +544,32 @@ class Engine(wiring.Component):
                 getattr(bus, f"{channel}prot").eq(config.prot),
             ]
 
-        # Stopped partitions.
-        read_stop = Signal(config.partitions)
-        write_stop = Signal(config.partitions)
-        faulty = Signal(config.partitions)
+        # What the memory port is waited for.
         m.d.comb += [
-            read_side.stop.eq(read_stop),
-            write_side.stop.eq(write_stop),
-            faulty.eq(read_side.fault.en << read_side.fault.partition),
-            self.read_fault.eq(read_side.fault),
-            self.read_fault.en.eq(read_side.fault.en & ~read_stop.bit_select(
-                read_side.fault.partition, 1)),
+            write_side.down.eq(self.down),
+            self.due.eq(Cat(bus.arvalid, read_side.due, bus.awvalid, bus.wvalid,
+                            write_side.due & ~bus.awvalid & ~bus.wvalid)),
+            self.moved.eq(Cat(bus.arvalid & bus.arready, bus.rvalid & bus.rready,
+                              bus.awvalid & bus.awready, bus.wvalid & bus.wready,
+                              bus.bvalid & bus.bready)),
         ]
+
+        # Stopped agents.
+        read_stop = Signal(config.agents)
+        write_stop = Signal(config.agents)
+        faulty = Signal(config.agents)
+        m.d.comb += [
+            read_side.stop.eq(read_stop | self.halt),
+            write_side.stop.eq(write_stop | self.halt),
+            faulty.eq(read_side.fault.en << read_side.fault_agent),
+            self.read_fault.eq(read_side.fault),
+            self.read_fault.en.eq(read_side.fault.en & ~(read_stop | 1 << config.manager)
+                                  .bit_select(read_side.fault_agent, 1)),
+        ]
+        # An agent in reset stays stopped until nothing of it is in flight, as after an error.
         m.d.sync += [
-            read_stop.eq((read_stop | faulty | self.write_error) & ~self.idle),
-            write_stop.eq((write_stop | write_side.spoilt | self.write_error) & ~self.idle),
+            read_stop.eq((read_stop | faulty | self.write_error | self.halt) & ~self.idle),
+            write_stop.eq(
+                (write_stop | write_side.spoilt | self.write_error | self.halt) & ~self.idle),
         ]
         return m

@@ -62,6 +62,11 @@ class EventUnit(wiring.Component):
         Some pair has room again.
     pop : In(struct {en, partition})
         Drops the oldest event of a partition, if there is one. At most every second cycle.
+    resetting : In(config.partitions)
+        Bit p: events of partition p are dropped, whatever they tell.
+    clear : In(struct {en, partition})
+        COMPLETED and COMPLETED_COMPARE of a partition to 0; held until `cleared`.
+    cleared : Out(1)
     compare : In(struct {en, partition, value})
         Writes COMPLETED_COMPARE. At most every second cycle; 0 before `ready`.
     waiting : Out(range(event_slots + 1)).array(config.partitions)
@@ -94,6 +99,9 @@ class EventUnit(wiring.Component):
             "pop": In(data.StructLayout({"en": 1, "partition": bits})),
             "compare": In(data.StructLayout(
                 {"en": 1, "partition": bits, "value": COMPLETED_BITS})),
+            "resetting": In(config.partitions),
+            "clear": In(data.StructLayout({"en": 1, "partition": bits})),
+            "cleared": Out(1),
             "waiting": Out(range(config.event_slots + 1)).array(config.partitions),
             "reached": Out(config.partitions, init=(1 << config.partitions) - 1),
             "partition": In(bits),
@@ -111,14 +119,16 @@ class EventUnit(wiring.Component):
         done = self.completions.payload
         waiting = Array(self.waiting)
 
-        # COMPLETED and its compare value. A write of the latter and a completion do not go
-        # through in one cycle; each has the two compared in the cycle behind it.
+        # COMPLETED and its compare value. A write of the latter, a completion and a reset do not
+        # go through in one cycle; each has the two compared in the cycle behind it.
         m.submodules.counts = counts = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, reads=3)
         m.submodules.compares = compares = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, zeroed=True)
         counting = Signal()
         count = Signal(COMPLETED_BITS)
+        new_count = Signal(COMPLETED_BITS)
+        counted = Signal(config.partition_bits)
         comparing = Signal()
         compared = Signal(config.partition_bits)
         compared_count = Signal(COMPLETED_BITS)
@@ -129,19 +139,21 @@ class EventUnit(wiring.Component):
             counts.read_row[2].eq(self.partition),
             self.completed.eq(counts.read_data[2]),
             count.eq(counts.read_data[0] + 1),
-            counts.write_en.eq(counting),
-            counts.write_row.eq(done.partition),
-            counts.write_data.eq(count),
-            compares.write_en.eq(self.compare.en),
-            compares.write_row.eq(self.compare.partition),
-            compares.write_data.eq(self.compare.value),
+            counted.eq(Mux(self.cleared, self.clear.partition, done.partition)),
+            new_count.eq(Mux(self.cleared, 0, count)),
+            counts.write_en.eq(counting | self.cleared),
+            counts.write_row.eq(counted),
+            counts.write_data.eq(new_count),
+            compares.write_en.eq(self.compare.en | self.cleared),
+            compares.write_row.eq(Mux(self.cleared, counted, self.compare.partition)),
+            compares.write_data.eq(Mux(self.cleared, 0, self.compare.value)),
             compares.read_row[0].eq(compared),
             distance.eq(compared_count - compares.read_data[0]),
         ]
         m.d.sync += [
-            comparing.eq(self.compare.en | counting),
-            compared.eq(Mux(self.compare.en, self.compare.partition, done.partition)),
-            compared_count.eq(Mux(self.compare.en, counts.read_data[1], count)),
+            comparing.eq(self.compare.en | counting | self.cleared),
+            compared.eq(Mux(self.compare.en, self.compare.partition, counted)),
+            compared_count.eq(Mux(self.compare.en, counts.read_data[1], new_count)),
         ]
         for p in everyone:
             with m.If(comparing & (compared == p)):
@@ -185,21 +197,30 @@ class EventUnit(wiring.Component):
         with m.Elif(done.status == Status.OK):
             m.d.comb += [event.peer.eq(done.receiver), event.offset.eq(done.offset)]
 
+        # The events of a partition in reset are popped like any, so that they give back what they
+        # hold; the partitions are looked at in turn.
         popping = Signal()
+        popper = Signal(config.partition_bits)
+        turn = Signal(config.partition_bits)
         read_origin = origins.read_port(domain="comb")
         origin = Signal(origins.shape)
         m.d.comb += [
-            popping.eq(self.pop.en & (waiting[self.pop.partition] != 0)),
-            read_origin.addr.eq(Cat(heads[self.pop.partition], self.pop.partition)),
+            popper.eq(Mux(self.pop.en, self.pop.partition, turn)),
+            popping.eq((self.pop.en | self.resetting.bit_select(turn, 1))
+                       & (waiting[popper] != 0)),
+            read_origin.addr.eq(Cat(heads[popper], popper)),
         ]
+        # A turn that a pop displaces is made up for.
+        with m.If(~self.pop.en):
+            m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
         with m.If(push):
             m.d.sync += tails[target].eq(tails[target] + 1)
         with m.If(popping):
-            m.d.sync += heads[self.pop.partition].eq(heads[self.pop.partition] + 1)
+            m.d.sync += heads[popper].eq(heads[popper] + 1)
         for p in everyone:
             m.d.sync += self.waiting[p].eq(
                 self.waiting[p] + (push & (target == p))
-                - (popping & (self.pop.partition == p)))
+                - (popping & (popper == p)))
 
         # The oldest event, for reading.
         read = events.read_port(domain="comb")
@@ -222,7 +243,7 @@ class EventUnit(wiring.Component):
         m.d.sync += [
             popped.eq(popping),
             origin.eq(read_origin.data),
-            popped_by.eq(self.pop.partition),
+            popped_by.eq(popper),
             freeing.eq(popped),
             freeing_by.eq(popped_by),
             freeing_own.eq(origin.own),
@@ -271,26 +292,27 @@ class EventUnit(wiring.Component):
 
         m.d.comb += self.ready.eq(counts.ready & compares.ready & reserved.ready & returned.ready)
 
-        tells_receiver = Signal()
-        m.d.comb += tells_receiver.eq(done.notify & done.moved)
         with m.FSM():
             with m.State("COUNT"):
-                with m.If(self.completions.valid & ~self.compare.en):
-                    m.d.comb += counting.eq(1)
+                with m.If(self.clear.en & ~self.compare.en):
+                    m.d.comb += self.cleared.eq(1)
+                with m.Elif(self.completions.valid & ~self.compare.en):
+                    m.d.comb += counting.eq(done.command & ~done.dropped)
                     m.next = "SENDER"
             with m.State("SENDER"):
                 m.d.comb += [
                     own.eq(1),
-                    push.eq(done.event | (done.status != Status.OK)),
-                    unused.eq(~push),
+                    push.eq(done.command & ~done.dropped
+                            & (done.event | (done.status != Status.OK))),
+                    unused.eq(done.command & ~push),
                 ]
-                with m.If(tells_receiver):
+                with m.If(done.reserved):
                     m.next = "RECEIVER"
                 with m.Else():
                     m.d.comb += self.completions.ready.eq(1)
                     m.next = "COUNT"
             with m.State("RECEIVER"):
-                with m.If(done.status == Status.OK):
+                with m.If(done.arrived):
                     m.d.comb += [push.eq(1), self.completions.ready.eq(1)]
                     m.next = "COUNT"
                 with m.Elif(~freeing):

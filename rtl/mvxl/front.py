@@ -12,27 +12,37 @@ step  what happens (with a table in LUT RAM)
 2     destination range is checked from the cursor; source address is prepared
 3     decision: accepted (lock, space and event room together), refused, or returned
 ====  ===========================================================================
+
+MVXL is checked against the grant of its partition instead of the table. Its destination may begin
+behind the end of a ring, so two steps before the check find its byte position. Orders of the
+control take slots, too; those that end a grant take one step more, to read it first.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .bounds import BoundsChecker
-from .config import ENTRY_UNIT_BYTES, OFFSET_BITS, AdapterConfig
+from .config import ENTRY_UNIT_BYTES, OFFSET_BITS, WAIT_BITS, AdapterConfig
+from .grants import Target
 from .lock import LockUnit
 from .memory import ScrubbedMemory
 from .messages import (
-    ChangeKind,
+    ID_BITS,
+    Entry,
+    Grant,
+    GrantKind,
     InFlight,
+    Kind,
     Op,
+    Order,
+    OrderKind,
     Release,
     Request,
     Span,
     Status,
-    TableChange,
     Verdict,
 )
 from .table import TranslationTable, lookup_cycles
@@ -43,26 +53,29 @@ __all__ = ["Circumstances", "FrontEnd"]
 class Circumstances(data.StructLayout):
     """What the queues know of a request's partition, besides the request.
 
-    `overtaken`: a partition that was served less recently waits for the same destination.
-    `contended`: any other partition does. `expired`: WAIT_LIMIT has passed since it began to wait
-    for `waits_on`.
+    `permitted`: the manager allows the partition such a command. `overtaken`: a partition that was
+    served less recently waits for the same destination. `contended`: any other partition does.
+    `expired`: WAIT_LIMIT has passed since it began to wait for `waits_on`; `waited`: for how many
+    cycles it has been waiting, 0 if it does not.
     """
 
     def __init__(self) -> None:
         super().__init__({
-            "enabled": 1,
+            "resetting": 1,
+            "permitted": 1,
             "halted": 1,
             "idle": 1,
             "cancelled": 1,
             "expired": 1,
             "waits_on": Status,
+            "waited": WAIT_BITS,
             "overtaken": 1,
             "contended": 1,
         })
 
 
 class FrontEnd(wiring.Component):
-    """Decides requests and changes of the table, one after the other.
+    """Decides requests and orders, one after the other.
 
     The streams behind it have room whenever a request is issued, so that nothing here waits.
 
@@ -78,27 +91,38 @@ class FrontEnd(wiring.Component):
         Taken in the cycle of its decision.
     circumstances : In(Circumstances)
         Of the request's partition; looked at in the cycle before the decision.
+    down : In(1)
+        The memory port is down: every command ends TIMEOUT.
     looking : Out(1)
-        Three cycles before a request's decision.
+        Three cycles before the decision of a request that can wait.
     verdicts : Out(stream.Signature(Verdict, always_ready=True))
         The decision, in the cycle after the one in which the request is taken.
-    changes : In(stream.Signature(TableChange))
-        Served in turn with requests.
-    changed : Out(1)
-        In the cycle in which a change is taken: it was carried out (only REWIND may be refused).
+    hold : In(1)
+        No request begins its slot.
+    orders : In(stream.Signature(Order))
+        Served in turn with requests; taken in the cycle of its decision, together with:
+    order_status : Out(Status)
+        OK: it was carried out. BUSY: a REWIND or CONSUME was refused; RELEASE has more.
+    new_entry : In(Entry)
+        For WRITE.
+    raw_source, raw_destination : In(config.address_bits)
+        For MOVE.
     max_count : In(struct {en, partition, count})
         Writes a partition's largest count (bytes), 0 before `ready`.
     quota_receiver, quota_sender : Out(config.partition_bits)
         Whose notifications at whom are looked up, combinational with `quota_room : In(1)`.
     reserve : Out(1)
         A notification of the pair that was looked up in the cycle before takes its room.
+    grant_partition, grant, acknowledged, moving, live, expired, ending, give, leave, mvxl_started
+        As of `GrantUnit`.
     reads : Out(stream.Signature(Span, always_ready=True))
         Source of a granted message, in the cycle of its decision.
     accepted : Out(stream.Signature(InFlight, always_ready=True))
-        Every accepted command, in the same cycle.
+        Every accepted command, and everything else that has its place in the order of completion,
+        in the same cycle.
     writes : Out(stream.Signature(Span, always_ready=True))
-        Destination of a granted message, one cycle later.
-    releases, freed, freed_id, query_id, query_cursor
+        Destination of a granted message, one cycle later; its second piece in the next cycle.
+    releases, freed, freed_id, query_id, query_cursor, query_head
         As of `LockUnit`.
     query_owner, query_valid
         As of `TranslationTable`.
@@ -106,7 +130,7 @@ class FrontEnd(wiring.Component):
 
     requests: stream.Interface
     verdicts: stream.Interface
-    changes: stream.Interface
+    orders: stream.Interface
     reads: stream.Interface
     accepted: stream.Interface
     writes: stream.Interface
@@ -114,20 +138,39 @@ class FrontEnd(wiring.Component):
 
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
+        bits = config.partition_bits
+        everyone = config.partitions
+        event = data.StructLayout({"en": 1, "partition": bits})
         super().__init__({
             "ready": Out(1),
             "requests": In(stream.Signature(Request(config))),
             "circumstances": In(Circumstances()),
+            "down": In(1),
             "verdicts": Out(stream.Signature(Verdict(config), always_ready=True)),
             "looking": Out(1),
-            "changes": In(stream.Signature(TableChange(config))),
-            "changed": Out(1),
+            "hold": In(1),
+            "orders": In(stream.Signature(Order(config))),
+            "order_status": Out(Status),
+            "new_entry": In(Entry(config)),
+            "raw_source": In(config.address_bits),
+            "raw_destination": In(config.address_bits),
             "max_count": In(data.StructLayout(
-                {"en": 1, "partition": config.partition_bits, "count": OFFSET_BITS})),
-            "quota_receiver": Out(config.partition_bits),
-            "quota_sender": Out(config.partition_bits),
+                {"en": 1, "partition": bits, "count": OFFSET_BITS})),
+            "quota_receiver": Out(bits),
+            "quota_sender": Out(bits),
             "quota_room": In(1),
             "reserve": Out(1),
+            "grant_partition": Out(bits),
+            "grant": In(Grant(config)),
+            "acknowledged": In(OFFSET_BITS),
+            "moving": In(1),
+            "live": In(everyone),
+            "expired": In(everyone),
+            "ending": In(everyone),
+            "give": Out(data.StructLayout({
+                "en": 1, "partition": bits, "grant": Grant(config), "target": Target(config)})),
+            "leave": Out(event),
+            "mvxl_started": Out(event),
             "reads": Out(stream.Signature(Span(config), always_ready=True)),
             "accepted": Out(stream.Signature(InFlight(config), always_ready=True)),
             "writes": Out(stream.Signature(Span(config), always_ready=True)),
@@ -135,16 +178,17 @@ class FrontEnd(wiring.Component):
             "freed": Out(1),
             "freed_id": Out(config.id_bits),
             "query_id": In(config.id_bits),
-            "query_owner": Out(config.partition_bits),
+            "query_owner": Out(bits),
             "query_valid": Out(1),
             "query_cursor": Out(OFFSET_BITS),
+            "query_head": Out(OFFSET_BITS),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
         source_step = lookup_cycles(config)
-        decision_step = source_step + 2
+        last_step = source_step + 4     # of the longest slot, MVXL's
 
         m.submodules.table = table = TranslationTable(config)
         m.submodules.bounds = bounds = BoundsChecker(config)
@@ -159,6 +203,7 @@ class FrontEnd(wiring.Component):
             lock.query_id.eq(self.query_id),
             table.query_id.eq(self.query_id),
             self.query_cursor.eq(lock.query_cursor),
+            self.query_head.eq(lock.query_head),
             self.query_owner.eq(table.query_owner),
             self.query_valid.eq(table.query_valid),
             max_counts.write_en.eq(self.max_count.en),
@@ -166,56 +211,136 @@ class FrontEnd(wiring.Component):
             max_counts.write_data.eq(self.max_count.count),
         ]
 
-        partition = self.requests.payload.partition
         command = self.requests.payload.command
-        change = self.changes.payload
+        order = self.orders.payload
+        grant = self.grant
 
-        # Slots: requests and changes alternate while both are there.
-        step = Signal(range(decision_step + 1))
-        changing = Signal()
-        change_next = Signal()
+        # What the slot is for. An order's kind counts from step 1 on, a request's op always.
+        ordering = Signal()
+        is_send = Signal()
+        is_mvcl = Signal()
+        is_grant = Signal()
+        is_mvxl = Signal()
+        is_move = Signal()      # the manager's MVXL
+        is_ending = Signal()    # RELEASE or END
+        m.d.comb += [
+            is_send.eq(~ordering & (command.op == Op.SEND)),
+            is_mvcl.eq(~ordering & (command.op == Op.MVCL)),
+            is_grant.eq(~ordering & (command.op == Op.GRANT)),
+            is_mvxl.eq(~ordering & (command.op == Op.MVXL)),
+            is_move.eq(ordering & (order.kind == OrderKind.MOVE)),
+            is_ending.eq(ordering & ((order.kind == OrderKind.RELEASE)
+                                     | (order.kind == OrderKind.END))),
+        ]
+
+        # Slots: requests and orders alternate while both are there.
+        step = Signal(range(last_step + 1))
+        step_before = Signal(range(last_step + 1))      # the decision's
+        at_decision = Signal()
+        order_next = Signal()
         deciding = Signal()
         starting = Signal()     # a request's slot begins
+        m.d.comb += step_before.eq(source_step + 1 + Mux(is_mvxl, 2, is_ending))
+        m.d.sync += at_decision.eq((step != 0) & (step == step_before))
         with m.If(step == 0):
-            with m.If(self.ready & self.changes.valid & (change_next | ~self.requests.valid)):
-                m.d.sync += [step.eq(1), changing.eq(1)]
-            with m.Elif(self.ready & self.requests.valid):
+            with m.If(self.ready & self.orders.valid
+                      & (order_next | ~self.requests.valid | self.hold)):
+                m.d.sync += [step.eq(1), ordering.eq(1)]
+            with m.Elif(self.ready & self.requests.valid & ~self.hold):
                 m.d.comb += starting.eq(1)
                 m.d.sync += step.eq(1)
-        with m.Elif(step == decision_step):
-            m.d.sync += [step.eq(0), changing.eq(0), change_next.eq(~changing)]
+        with m.Elif(at_decision):
+            m.d.sync += [step.eq(0), ordering.eq(0), order_next.eq(~ordering)]
         with m.Else():
             m.d.sync += step.eq(step + 1)
         m.d.comb += [
-            deciding.eq((step == decision_step) & ~changing),
+            deciding.eq(at_decision & ~ordering),
             self.looking.eq(
-                starting if source_step == 1 else (step == source_step - 1) & ~changing),
+                starting if source_step == 1 else (step == source_step - 1) & ~ordering),
+        ]
+
+        # Operands that requests and orders share.
+        partition = Signal(config.partition_bits)
+        count = Signal(OFFSET_BITS)
+        dst_id = Signal(ID_BITS)
+        m.d.comb += [
+            partition.eq(Mux(ordering, order.partition, self.requests.payload.partition)),
+            count.eq(Mux(ordering, order.count, command.count)),
+            dst_id.eq(Mux(is_mvxl | is_ending, grant.dst_id,
+                          Mux(ordering, order.id, command.dst_id))),
+            self.grant_partition.eq(partition),
         ]
 
         # Lookups. IDs are compared in all their bits: those above the table name no entry.
         at_source = Signal()
         m.d.sync += at_source.eq(step == source_step - 1)
-        # A change's ID is there from step 1 on, a request's from step 0 on.
-        m.d.comb += lock.capture.eq(step == Mux(changing, source_step + 1, source_step))
-        with m.If(changing):
-            m.d.comb += [table.id.eq(change.id), lock.id.eq(change.id)]
-        with m.Else():
-            m.d.comb += [
-                table.id.eq(Mux(step == 0, command.src_id, command.dst_id)),
-                lock.id.eq(command.dst_id),
-            ]
+        m.d.comb += [
+            # An order's ID is there from step 1 on, a request's from step 0 on.
+            lock.capture.eq(step == Mux(ordering, source_step + 1, source_step)),
+            lock.published.eq(ordering),
+            lock.id.eq(dst_id),
+            table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
+        ]
+        entry = table.entry
+        own_live = Signal()     # the partition's grant is live, and the token is its
+        token = Signal.like(order.token)
+        m.d.comb += [
+            token.eq(Mux(ordering, order.token, Cat(command.dst_id, command.src_id))),
+            own_live.eq(self.live.bit_select(partition, 1) & (token == grant.token)),
+        ]
 
         # Checks: the source's and then the destination's row passes by.
-        entry = table.entry
+        moved_position = Signal(OFFSET_BITS)    # where MVXL's destination begins
+        position = Signal(OFFSET_BITS)
+        has_moved = Signal()
+        m.d.sync += has_moved.eq((step == source_step + 2) & ~at_decision | has_moved & (step != 0))
+        with m.If(is_mvcl):
+            m.d.comb += position.eq(command.dst_offset)
+        with m.Elif(is_mvxl & has_moved):
+            m.d.comb += position.eq(moved_position)
+        with m.Elif(is_mvxl | is_ending):
+            m.d.comb += position.eq(grant.position)
+        with m.Else():
+            m.d.comb += position.eq(lock.position)
+        in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         m.d.comb += [
-            bounds.base.eq(entry.base),
+            bounds.limit.eq(Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length))),
+            bounds.count.eq(count),
             bounds.length.eq(entry.length),
-            bounds.offset.eq(Mux(at_source, command.src_offset, lock.cursor)),
-            bounds.count.eq(command.count),
         ]
-        last_offset = Signal(OFFSET_BITS + 1)
-        m.d.comb += last_offset.eq(
-            bounds.address[:config.block_log2] + command.count - 1)
+        with m.If(at_source):
+            m.d.comb += [
+                bounds.used.eq(command.src_offset),
+                bounds.offset.eq(Mux(is_move, 0, command.src_offset)),
+            ]
+        with m.Else():
+            m.d.comb += [
+                bounds.used.eq(Mux(is_mvcl | is_mvxl, command.dst_offset, lock.filled)),
+                bounds.offset.eq(Mux(is_move, 0, position)),
+            ]
+        with m.If(is_move):
+            m.d.comb += bounds.base.eq(Mux(at_source, self.raw_source, self.raw_destination))
+        with m.Elif(is_mvxl & at_source):
+            m.d.comb += bounds.base.eq(grant.src_address)
+        with m.Else():
+            m.d.comb += bounds.base.eq(Cat(in_bytes, entry.base))
+
+        # Where a range goes round, and where the next one begins. `addend` is what is behind the
+        # position that the checker was given in the cycle before.
+        addend = Signal(OFFSET_BITS)
+        over = Signal(signed(OFFSET_BITS + 1))      # bytes behind the entry's end
+        reaches_end = Signal()
+        goes_round = Signal()
+        next_position = Signal(OFFSET_BITS)
+        m.d.comb += [
+            addend.eq(Mux(is_mvxl & (step == source_step + 2), command.dst_offset, count)),
+            over.eq(addend - bounds.to_end),
+            reaches_end.eq(entry.ring & (over >= 0)),
+            goes_round.eq((over > 0) & ~is_move),
+            next_position.eq(Mux(reaches_end, over, position + addend)),
+        ]
+        with m.If(step == source_step + 2):
+            m.d.sync += moved_position.eq(next_position)
 
         def single(last: Signal) -> Value:
             return ~last[config.block_log2:].any()
@@ -227,50 +352,70 @@ class FrontEnd(wiring.Component):
         src_last = Signal(OFFSET_BITS + 1)
         m.d.sync += source_checked.eq(at_source)
         with m.If(at_source):
-            m.d.sync += src_unusable.eq(
+            m.d.sync += src_unusable.eq(Mux(
+                is_mvxl, ~own_live,
                 ~entry.valid | ~entry.may_send | (entry.owner != partition)
-                | (command.src_id >> config.id_bits).any())
+                | (command.src_id >> config.id_bits).any()))
         with m.If(source_checked):
             m.d.sync += [
                 src_outside.eq(~bounds.fits),
                 src_address.eq(bounds.address),
-                src_last.eq(last_offset),
+                src_last.eq(bounds.address[:config.block_log2] + count - 1),
             ]
 
         dst_unusable = Signal()
+        known = Signal()
         receiver = Signal(config.partition_bits)
         never_fits = Signal()
-        unit_log2 = ENTRY_UNIT_BYTES.bit_length() - 1
+        in_table = Signal()
+        m.d.comb += in_table.eq(~(dst_id >> config.id_bits).any())
         m.d.sync += [
-            dst_unusable.eq(
-                ~entry.valid | ~entry.may_receive
-                | ~entry.senders.bit_select(partition, 1)
-                | (command.dst_id >> config.id_bits).any()),
+            known.eq(entry.valid & in_table),
+            dst_unusable.eq(~is_mvxl & (
+                ~entry.valid | ~entry.may_receive | ~in_table
+                | Mux(is_mvcl, entry.owner != partition,
+                      ~entry.senders.bit_select(partition, 1)))),
             receiver.eq(entry.owner),
-            never_fits.eq(command.count > Cat(Const(0, unit_log2), entry.length)),
+            never_fits.eq(count > Cat(in_bytes, entry.length)),
         ]
 
         # What a decision depends on besides the destination's bounds is put together in the cycle
         # before it.
         at = Signal(Circumstances())
+        timed_out = Signal()
         barred = Signal()       # the partition's state alone ends the command
         fenced = Signal()
+        own_locked = Signal()   # the destination is held by the partition's own grant
+        locked = Signal()       # ... by that of another
         stuck = Signal()        # the destination is not the partition's to place in
         no_room = Signal()
+        second_grant = Signal()
         now = self.circumstances
+        has_lock = Signal()     # the command is to hold its destination
+        lock_granted = Signal()
+        lock_own = Signal()
         m.d.comb += [
             self.quota_receiver.eq(entry.owner),
             self.quota_sender.eq(partition),
+            has_lock.eq(is_send | is_mvcl | is_grant),
+            lock_granted.eq(lock.held & lock.by_grant
+                            & (self.live | self.expired).bit_select(lock.holder, 1)),
+            lock_own.eq(lock.holder == partition),
         ]
         m.d.sync += [
             at.eq(now),
-            barred.eq(now.halted | ~now.enabled | now.cancelled),
-            fenced.eq(command.fence & ~now.idle),
-            stuck.eq(Mux(
+            timed_out.eq(self.down),
+            barred.eq(now.resetting | self.down | now.halted | ~now.permitted | now.cancelled),
+            fenced.eq((command.fence | is_grant) & ~now.idle),
+            own_locked.eq(has_lock & lock_granted & lock_own),
+            locked.eq(has_lock & lock_granted & ~lock_own),
+            stuck.eq(has_lock & ~lock_granted & Mux(
                 lock.held,
-                (lock.holder != partition) | (now.contended & lock.turn.all()),
+                ~lock_own | lock.by_grant | is_grant | (now.contended & lock.turn.all()),
                 now.overtaken)),
-            no_room.eq(command.notify & ~self.quota_room),
+            no_room.eq(has_lock & command.notify & ~self.quota_room),
+            second_grant.eq(is_grant & (self.live | self.expired | self.ending).bit_select(
+                partition, 1)),
         ]
 
         max_count = Signal(OFFSET_BITS)
@@ -285,46 +430,65 @@ class FrontEnd(wiring.Component):
         hopeless = Signal()
         reason = Signal(Status)
         unlawful = Signal()
-        m.d.comb += unlawful.eq(command.op != Op.SEND)
+        m.d.comb += unlawful.eq(~(is_send | is_mvcl | is_grant | is_mvxl))
         m.d.sync += hopeless.eq(unlawful | bad_count | src_unusable)
         with m.If(unlawful):
             m.d.sync += reason.eq(Status.BAD_OP)
         with m.Elif(bad_count):
             m.d.sync += reason.eq(Status.BAD_COUNT)
         with m.Else():
-            m.d.sync += reason.eq(Status.SRC_FAULT)
+            m.d.sync += reason.eq(Mux(is_mvxl, Status.STALE, Status.SRC_FAULT))
 
+        dst_outside = Signal()
         refused = Signal()
         refusal = Signal(Status)
-        m.d.comb += refused.eq(barred | hopeless | dst_unusable | src_outside)
-        with m.If(at.halted):
-            m.d.comb += refusal.eq(Status.ABORTED)
-        with m.Elif(~at.enabled):
-            m.d.comb += refusal.eq(Status.NOT_PERMITTED)
-        with m.Elif(at.cancelled):
-            m.d.comb += refusal.eq(Status.CANCELLED)
-        with m.Elif(hopeless):
+        m.d.comb += [
+            dst_outside.eq((is_mvcl | is_mvxl) & ~bounds.fits),
+            refused.eq(barred | hopeless | dst_unusable | src_outside | dst_outside
+                       | second_grant | own_locked),
+        ]
+        for condition, status in (
+                (own_locked, Status.LOCKED),
+                (second_grant, Status.BUSY),
+                (dst_outside, Status.DST_BOUNDS),
+                (src_outside, Status.SRC_BOUNDS),
+                (dst_unusable, Status.DST_FAULT)):
+            with m.If(condition):
+                m.d.comb += refusal.eq(status)
+        with m.If(hopeless):
             m.d.comb += refusal.eq(reason)
-        with m.Elif(dst_unusable):
-            m.d.comb += refusal.eq(Status.DST_FAULT)
-        with m.Else():
-            m.d.comb += refusal.eq(Status.SRC_BOUNDS)
+        for condition, status in (
+                (at.cancelled, Status.CANCELLED),
+                (~at.permitted, Status.NOT_PERMITTED),
+                (at.halted, Status.ABORTED),
+                (timed_out, Status.TIMEOUT)):
+            with m.If(condition):
+                m.d.comb += refusal.eq(status)
 
         blocked = Signal()
-        m.d.comb += blocked.eq(stuck | (lock.held & ~bounds.fits))
+        m.d.comb += blocked.eq(stuck | (is_send & ~locked & lock.held & ~bounds.fits))
 
         verdict = Signal(Verdict(config))
         granted = Signal()
         patient = Signal()
         m.d.comb += [verdict.partition.eq(partition), patient.eq(command.wait & ~at.expired)]
         with m.If(refused):
-            m.d.comb += [verdict.accepted.eq(1), verdict.status.eq(refusal)]
+            m.d.comb += [
+                verdict.accepted.eq(1), verdict.dropped.eq(at.resetting),
+                verdict.status.eq(refusal)]
         with m.Elif(fenced | blocked):
             # Earlier messages will end this; a limit that has passed does not wait for them.
             m.d.comb += [
                 verdict.accepted.eq(at.expired),
                 verdict.blocked.eq(~fenced),
                 verdict.status.eq(at.waits_on),
+            ]
+        with m.Elif(locked):
+            m.d.comb += [
+                verdict.waits.eq(patient),
+                verdict.blocked.eq(patient),
+                verdict.accepted.eq(~patient),
+                verdict.status.eq(Status.LOCKED),
             ]
         with m.Elif(~bounds.fits):
             m.d.comb += [
@@ -340,63 +504,162 @@ class FrontEnd(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [verdict.accepted.eq(1), verdict.status.eq(Status.OK)]
-        m.d.comb += granted.eq(~(refused | fenced | blocked | no_room) & bounds.fits)
-        m.d.comb += self.requests.ready.eq(deciding)
+        m.d.comb += [
+            granted.eq(deciding & bounds.fits
+                       & ~(refused | fenced | blocked | locked | no_room)),
+            self.requests.ready.eq(deciding),
+        ]
         m.d.sync += [self.verdicts.valid.eq(deciding), self.verdicts.payload.eq(verdict)]
 
-        # What an acceptance sets going.
-        place = Signal()
+        # Orders.
+        order_status = Signal(Status)
+        serving = Signal()
+        owned = Signal()
+        row_written = Signal()
+        too_many = Signal()
+        moving = Signal()
+        engine_limit = Signal(OFFSET_BITS)
         m.d.comb += [
-            place.eq(deciding & granted),
-            lock.place.eq(place),
+            serving.eq(at_decision & ordering),
+            self.orders.ready.eq(serving),
+            self.order_status.eq(order_status),
+            owned.eq(known & (receiver == order.partition)),
+            table.write_id.eq(dst_id),
+            table.write_entry.eq(Mux(order.kind == OrderKind.WRITE, self.new_entry.as_value(), 0)),
+            table.write_en.eq(serving & row_written),
+            engine_limit.eq(
+                Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)),
+        ]
+        m.d.sync += [too_many.eq(order.count > engine_limit), moving.eq(self.moving)]
+        with m.Switch(order.kind):
+            with m.Case(OrderKind.INVALIDATE):
+                m.d.comb += row_written.eq(1)
+            with m.Case(OrderKind.WRITE):
+                m.d.comb += [row_written.eq(1), lock.clear.eq(serving)]
+            with m.Case(OrderKind.REWIND):
+                allowed = owned & ~entry.ring & ~lock.held
+                m.d.comb += [
+                    lock.clear.eq(serving & allowed),
+                    order_status.eq(Mux(allowed, Status.OK, Status.BUSY)),
+                ]
+            with m.Case(OrderKind.CONSUME):
+                allowed = owned & entry.ring & (order.count <= lock.filled)
+                m.d.comb += [
+                    lock.consume.eq(serving & allowed),
+                    order_status.eq(Mux(allowed, Status.OK, Status.BUSY)),
+                ]
+            with m.Case(OrderKind.RELEASE):
+                with m.If(~own_live):
+                    m.d.comb += order_status.eq(Status.STALE)
+                with m.Elif(moving):
+                    m.d.comb += order_status.eq(Status.BUSY)
+                with m.Elif(too_many):
+                    m.d.comb += order_status.eq(Status.BAD_COUNT)
+        ends_grant = Signal()
+        m.d.comb += [
+            lock.consumed.eq(order.count),
+            ends_grant.eq(serving & is_ending & (order_status == Status.OK)),
+            self.leave.en.eq(ends_grant),
+            self.leave.partition.eq(order.partition),
+        ]
+
+        # What an acceptance sets going.
+        moves = Signal()
+        record = self.accepted.payload
+        m.d.comb += [
+            moves.eq((granted & ~is_grant) | (serving & is_move)),
+            lock.place.eq(granted & ~is_mvxl),
+            lock.place_grant.eq(is_grant),
             lock.partition.eq(partition),
-            lock.next_cursor.eq(lock.cursor + command.count),
+            lock.next_cursor.eq(Mux(is_send, lock.cursor + count, lock.cursor)),
+            lock.next_position.eq(Mux(is_send, next_position, lock.position)),
             lock.next_turn.eq(Mux(lock.held & at.contended, lock.turn + 1, 0)),
-            self.reserve.eq(place & command.notify),
-            self.reads.valid.eq(place),
-            self.reads.payload.partition.eq(partition),
+            self.reserve.eq(granted & ~is_mvxl & command.notify),
+            self.reads.valid.eq(moves),
+            self.reads.payload.agent.eq(Mux(is_move, config.manager, partition)),
             self.reads.payload.address.eq(src_address),
             self.reads.payload.last.eq(src_last),
             self.reads.payload.single.eq(single(src_last)),
             self.reads.payload.other_lane.eq(bounds.address[:config.size_log2]),
-            self.accepted.valid.eq(deciding & verdict.accepted),
-            self.accepted.payload.partition.eq(partition),
-            self.accepted.payload.tag.eq(command.tag),
-            self.accepted.payload.event.eq(command.event),
-            self.accepted.payload.notify.eq(command.notify),
-            self.accepted.payload.status.eq(verdict.status),
-            self.accepted.payload.dst_id.eq(command.dst_id),
-            self.accepted.payload.receiver.eq(receiver),
-            self.accepted.payload.offset.eq(lock.cursor),
-            self.accepted.payload.count.eq(command.count),
+            self.accepted.valid.eq((deciding & verdict.accepted & ~verdict.dropped)
+                                   | ends_grant | (serving & is_move)),
+            record.partition.eq(partition),
+            record.tag.eq(Mux(is_ending, grant.tag, command.tag)),
+            record.event.eq(command.event),
+            record.notify.eq(Mux(is_ending, grant.notify, command.notify)),
+            record.status.eq(Mux(ordering, Status.OK, verdict.status)),
+            record.dst_id.eq(Mux(is_mvxl & src_unusable, 0, dst_id)),
+            record.receiver.eq(Mux(is_ending, grant.receiver, receiver)),
+            record.known.eq(Mux(is_mvxl, ~src_unusable, known)),
+            record.offset.eq(Mux(is_mvxl, command.dst_offset, position)),
+            record.next_position.eq(next_position),
+            record.count.eq(Mux(is_ending & (order.kind == OrderKind.END), 0, count)),
+            record.waited.eq(Mux(ordering, 0, at.waited)),
+            self.mvxl_started.en.eq(granted & is_mvxl),
+            self.mvxl_started.partition.eq(partition),
         ]
-        m.d.comb += self.writes.payload.single.eq(single(self.writes.payload.last))
-        m.d.sync += [
-            self.writes.valid.eq(place),
-            self.writes.payload.partition.eq(partition),
-            self.writes.payload.address.eq(bounds.address),
-            self.writes.payload.last.eq(last_offset),
-            self.writes.payload.other_lane.eq(src_address[:config.size_log2]),
-        ]
+        with m.If(is_ending):
+            m.d.comb += record.kind.eq(Kind.RELEASE)
+        with m.Elif(is_move):
+            m.d.comb += record.kind.eq(Kind.RAW)
+        with m.Elif(~granted):
+            m.d.comb += record.kind.eq(Kind.REFUSAL)
+        for taken, kind in ((is_send, Kind.SEND), (is_mvcl, Kind.MVCL),
+                            (is_grant, Kind.GRANT), (is_mvxl, Kind.MVXL)):
+            with m.Elif(taken):
+                m.d.comb += record.kind.eq(kind)
 
-        # Changes.
-        mine = Signal()
-        m.d.comb += mine.eq(
-            entry.valid & (entry.owner == change.partition) & ~lock.held
-            & ~(change.id >> config.id_bits).any())
-        m.d.comb += table.write_id.eq(change.id)
-        with m.If(changing & (step == decision_step)):
-            m.d.comb += self.changes.ready.eq(1)
-            with m.Switch(change.kind):
-                with m.Case(ChangeKind.INVALIDATE):
-                    m.d.comb += [table.write_en.eq(1), self.changed.eq(1)]
-                with m.Case(ChangeKind.WRITE):
-                    m.d.comb += [
-                        table.write_en.eq(1),
-                        table.write_entry.eq(change.entry),
-                        lock.clear.eq(1),
-                        self.changed.eq(1),
-                    ]
-                with m.Case(ChangeKind.REWIND):
-                    m.d.comb += [lock.clear.eq(mine), self.changed.eq(mine)]
+        # A ring's message that goes round has a second piece, at the entry's start.
+        second = Signal()
+        second_last = Signal(OFFSET_BITS + 1)
+        source_lane = Signal(config.size_log2)
+        destination_lane = Signal(config.size_log2)
+        first_piece = Signal(OFFSET_BITS)
+        span = self.writes.payload
+        start_in_block = Signal(config.block_log2)
+        m.d.comb += [
+            first_piece.eq(Mux(goes_round, bounds.to_end, count)),
+            start_in_block.eq(Cat(in_bytes, entry.base)[:config.block_log2]),
+            span.single.eq(single(span.last)),
+        ]
+        m.d.sync += [
+            second.eq(moves & goes_round),
+            second_last.eq(over - 1),
+            source_lane.eq(src_address[:config.size_log2]),
+            destination_lane.eq(bounds.address[:config.size_log2]),
+            self.writes.valid.eq(moves | second),
+        ]
+        with m.If(second):
+            m.d.sync += [
+                span.address.eq(Cat(in_bytes, entry.base)),
+                span.last.eq(start_in_block + second_last),
+                span.other_lane.eq(source_lane - destination_lane),
+                span.more.eq(0),
+            ]
+        with m.Else():
+            m.d.sync += [
+                span.agent.eq(self.reads.payload.agent),
+                span.address.eq(bounds.address),
+                span.last.eq(bounds.address[:config.block_log2] + first_piece - 1),
+                span.other_lane.eq(src_address[:config.size_log2]),
+                span.more.eq(goes_round),
+            ]
+
+        # A new grant.
+        m.d.comb += [
+            self.give.en.eq(granted & is_grant),
+            self.give.partition.eq(partition),
+            self.give.grant.kind.eq(command.dst_offset[0]),
+            self.give.grant.tag.eq(command.tag),
+            self.give.grant.notify.eq(command.notify),
+            self.give.grant.src_id.eq(command.src_id),
+            self.give.grant.dst_id.eq(command.dst_id),
+            self.give.grant.receiver.eq(receiver),
+            self.give.grant.src_address.eq(src_address),
+            self.give.grant.position.eq(position),
+            self.give.grant.count.eq(command.count),
+            self.give.target.address.eq(bounds.address),
+            self.give.target.first.eq(first_piece),
+            self.give.target.next.eq(Mux(goes_round, Cat(in_bytes, entry.base), 0)),
+        ]
         return m

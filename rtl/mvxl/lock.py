@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lock unit: who holds a destination, and where its next message is placed.
+"""The lock unit: who holds a destination, where its next message is placed, what was consumed.
 
-Two memories, each with one writer, hold a free-running message count and a cursor per entry:
-`placed` is written when a message is accepted, `retired` when one completes. An entry is held
-while the counts differ. A failed message advances the count and not the cursor, so that nothing
-ever has to be undone.
+`placed` and `retired` hold a free-running message count and a cursor per entry; each has one
+writer: `placed` is written when a message or a grant is accepted, `retired` when it ends. An entry
+is held while the counts differ. A failed message advances the count and not the cursor, so that
+nothing ever has to be undone.
+
+Cursors run free, modulo 2³²; beside each is its byte position in the entry, which goes round in a
+ring and is the cursor itself otherwise. The head of a ring is what its owner has consumed.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,29 +27,24 @@ TURN_BITS = 5
 
 
 class Placed(data.StructLayout):
-    """What the front end wrote last. `turn`: messages since another partition began to wait."""
+    """What the front end wrote last. `turn`: messages since another partition began to wait.
+
+    `by_grant`: what holds the entry is a grant, not messages.
+    """
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__({
             "count": config.message_count_bits,
             "holder": config.partition_bits,
+            "by_grant": 1,
             "turn": TURN_BITS,
             "cursor": OFFSET_BITS,
-        })
-
-
-class Retired(data.StructLayout):
-    """What has completed. `cursor` is the one that the owner sees."""
-
-    def __init__(self, config: AdapterConfig) -> None:
-        super().__init__({
-            "count": config.message_count_bits,
-            "cursor": OFFSET_BITS,
+            "position": OFFSET_BITS,
         })
 
 
 class LockUnit(wiring.Component):
-    """Locks and cursors of all entries.
+    """Locks, cursors and heads of all entries.
 
     Parameters
     ----------
@@ -55,25 +53,32 @@ class LockUnit(wiring.Component):
     Members
     -------
     ready : Out(1)
-        After reset every entry is free, its cursor 0; this rises when that is so.
+        After reset every entry is free, its cursor and head 0; this rises when that is so.
     id : In(config.id_bits)
         Entry to look up.
     capture : In(1)
         `lookup_cycles` after its ID; from the next cycle on, and until the next capture:
+    published : In(1)
+        With `capture`: tell the published cursor even if the entry is held.
     held : Out(1)
-        Messages to it are in flight.
-    holder : Out(config.partition_bits)
-        Their partition, if held.
-    cursor : Out(32)
+        Messages to it are in flight, or a grant holds it.
+    holder, by_grant : Out(config.partition_bits), Out(1)
+        Their partition, if held, and which of the two.
+    cursor, position : Out(32)
         Where a message would be placed: behind those in flight if held.
+    filled : Out(32)
+        cursor − head: bytes that are taken.
     turn : Out(5)
         Messages placed under the holding since others wait.
     place : In(1)
         A message of `partition` is placed in the captured entry, whose ID is still `id`, the next
-        one at `next_cursor`; `next_turn` is remembered. The next cycle's lookup sees it.
+        one at `next_cursor` and `next_position`; `place_grant` and `next_turn` are remembered. The
+        next cycle's lookup sees it.
     clear : In(1)
-        Cursor of the captured entry, whose ID is still `id`, to 0; it must not be held. The next
-        cycle's lookup sees it.
+        Cursor and head of the captured entry, whose ID is still `id`, to 0; it must not be held.
+        The next cycle's lookup sees it.
+    consume : In(1)
+        The head of the captured entry, whose ID is still `id`, advances by `consumed` (bytes).
     releases : In(stream.Signature(Release))
         A placed message is complete. Taken once every 2 cycles (3 with block RAM).
     freed : Out(1)
@@ -81,8 +86,8 @@ class LockUnit(wiring.Component):
         in it at the same time.
     freed_id : Out(config.id_bits)
     query_id : In(config.id_bits)
-    query_cursor : Out(32)
-        The entry's cursor as its owner sees it, registered, `lookup_cycles` later.
+    query_cursor, query_head : Out(32)
+        The entry's cursor and head as its owner sees them, registered, `lookup_cycles` later.
     """
 
     releases: stream.Interface
@@ -93,20 +98,29 @@ class LockUnit(wiring.Component):
             "ready": Out(1),
             "id": In(config.id_bits),
             "capture": In(1),
+            "published": In(1),
             "held": Out(1),
             "holder": Out(config.partition_bits),
+            "by_grant": Out(1),
             "cursor": Out(OFFSET_BITS),
+            "position": Out(OFFSET_BITS),
+            "filled": Out(OFFSET_BITS),
             "turn": Out(TURN_BITS),
             "place": In(1),
+            "place_grant": In(1),
             "partition": In(config.partition_bits),
             "next_cursor": In(OFFSET_BITS),
+            "next_position": In(OFFSET_BITS),
             "next_turn": In(TURN_BITS),
             "clear": In(1),
+            "consume": In(1),
+            "consumed": In(OFFSET_BITS),
             "releases": In(stream.Signature(Release(config))),
             "freed": Out(1),
             "freed_id": Out(config.id_bits),
             "query_id": In(config.id_bits),
             "query_cursor": Out(OFFSET_BITS),
+            "query_head": Out(OFFSET_BITS),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -114,37 +128,57 @@ class LockUnit(wiring.Component):
         config = self.config
         block = config.entries > LUT_ROWS
         count_bits = config.message_count_bits
-        m.submodules.placed = placed_rows = ScrubbedMemory(
-            Placed(config), depth=config.entries, block=block)
+        memories: dict[str, ScrubbedMemory] = {}
+
+        def memory(name: str, shape: ShapeLike, reads: int) -> ScrubbedMemory:
+            memories[name] = m.submodules[name] = ScrubbedMemory(
+                shape, depth=config.entries, reads=reads, block=block)
+            return memories[name]
+
+        placed_rows = memory("placed", Placed(config), 1)
         # The counts a second time, for releases.
-        m.submodules.placed_counts = placed_counts = ScrubbedMemory(
-            count_bits, depth=config.entries, block=block)
-        m.submodules.retired = retired_rows = ScrubbedMemory(
-            Retired(config), depth=config.entries, reads=3, block=block)
-        m.d.comb += self.ready.eq(placed_rows.ready & placed_counts.ready & retired_rows.ready)
+        placed_counts = memory("placed_counts", count_bits, 1)
+        retired_counts = memory("retired_counts", count_bits, 2)
+        retired_cursors = memory("retired_cursors", OFFSET_BITS, 3)
+        retired_positions = memory("retired_positions", OFFSET_BITS, 1)
+        heads = memory("heads", OFFSET_BITS, 2)
+        m.d.comb += self.ready.eq(Cat(part.ready for part in memories.values()).all())
 
         # Lookup.
         placed = Signal(Placed(config))
-        retired = Signal(Retired(config))
+        retired_count = Signal(count_bits)
+        retired_cursor = Signal(OFFSET_BITS)
+        retired_position = Signal(OFFSET_BITS)
+        head = Signal(OFFSET_BITS)
         count = Signal(count_bits)      # placed in the captured entry
         held = Signal()
+        cursor = Signal(OFFSET_BITS)
+        for part in (placed_rows, retired_counts, retired_cursors, retired_positions, heads):
+            m.d.comb += part.read_row[0].eq(self.id)
         m.d.comb += [
-            placed_rows.read_row[0].eq(self.id),
-            retired_rows.read_row[0].eq(self.id),
-            retired_rows.read_row[1].eq(self.query_id),
-            held.eq(placed.count != retired.count),
+            retired_cursors.read_row[1].eq(self.query_id),
+            heads.read_row[1].eq(self.query_id),
+            held.eq(placed.count != retired_count),
+            cursor.eq(Mux(held & ~self.published, placed.cursor, retired_cursor)),
         ]
         m.d.sync += [
             placed.eq(placed_rows.read_data[0]),
-            retired.eq(retired_rows.read_data[0]),
-            self.query_cursor.eq(retired_rows.read_data[1].cursor),
+            retired_count.eq(retired_counts.read_data[0]),
+            retired_cursor.eq(retired_cursors.read_data[0]),
+            retired_position.eq(retired_positions.read_data[0]),
+            head.eq(heads.read_data[0]),
+            self.query_cursor.eq(retired_cursors.read_data[1]),
+            self.query_head.eq(heads.read_data[1]),
         ]
         with m.If(self.capture):
             m.d.sync += [
                 count.eq(placed.count),
                 self.held.eq(held),
                 self.holder.eq(placed.holder),
-                self.cursor.eq(Mux(held, placed.cursor, retired.cursor)),
+                self.by_grant.eq(placed.by_grant),
+                self.cursor.eq(cursor),
+                self.position.eq(Mux(held, placed.position, retired_position)),
+                self.filled.eq(cursor - head),
                 self.turn.eq(placed.turn),
             ]
 
@@ -153,34 +187,38 @@ class LockUnit(wiring.Component):
         m.d.comb += [
             written.count.eq(count + 1),
             written.holder.eq(self.partition),
+            written.by_grant.eq(self.place_grant),
             written.turn.eq(self.next_turn),
             written.cursor.eq(self.next_cursor),
+            written.position.eq(self.next_position),
         ]
-        for memory, row in ((placed_rows, written), (placed_counts, written.count)):
+        for part, row in ((placed_rows, written), (placed_counts, written.count)):
             m.d.comb += [
-                memory.write_en.eq(self.place),
-                memory.write_row.eq(self.id),
-                memory.write_data.eq(row),
+                part.write_en.eq(self.place),
+                part.write_row.eq(self.id),
+                part.write_data.eq(row),
             ]
+
+        # Consuming.
+        m.d.comb += [
+            heads.write_en.eq(self.consume | self.clear),
+            heads.write_row.eq(self.id),
+            heads.write_data.eq(Mux(self.clear, 0, head + self.consumed)),
+        ]
 
         # Releasing and clearing share the writer of `retired`; clearing cannot wait, so it goes
         # first. They never meet on one entry: only an entry that is not held is cleared.
+        release = self.releases.payload
         released = Signal(Release(config))
-        released_row = Signal(Retired(config))
+        next_count = Signal(count_bits)
+        next_cursor = Signal(OFFSET_BITS)
         last = Signal()
+        writing = Signal()
         m.d.comb += [
-            retired_rows.read_row[2].eq(self.releases.payload.dst_id),
-            placed_counts.read_row[0].eq(self.releases.payload.dst_id),
-            released_row.eq(retired_rows.read_data[2]),
+            retired_counts.read_row[1].eq(release.dst_id),
+            retired_cursors.read_row[2].eq(release.dst_id),
+            placed_counts.read_row[0].eq(release.dst_id),
         ]
-        with m.If(self.clear):
-            m.d.comb += [
-                retired_rows.write_en.eq(1),
-                retired_rows.write_row.eq(self.id),
-                retired_rows.write_data.count.eq(count),
-                retired_rows.write_data.cursor.eq(0),
-            ]
-        next_row = Signal(Retired(config))
         with m.FSM():
             with m.State("IDLE"):
                 if block:
@@ -196,22 +234,24 @@ class LockUnit(wiring.Component):
                     m.next = "WRITE"
             with m.State("WRITE"):
                 with m.If(~self.clear):
-                    m.d.comb += [
-                        retired_rows.write_en.eq(1),
-                        retired_rows.write_row.eq(released.dst_id),
-                        retired_rows.write_data.eq(next_row),
-                        self.freed.eq(last),
-                    ]
+                    m.d.comb += [writing.eq(1), self.freed.eq(last)]
                     m.next = "IDLE"
-        next_count = Signal(count_bits)
-        m.d.comb += next_count.eq(released_row.count + 1)
         with m.If(self.releases.valid & self.releases.ready):
             m.d.sync += [
-                released.eq(self.releases.payload),
-                next_row.count.eq(next_count),
-                next_row.cursor.eq(Mux(self.releases.payload.advance,
-                                       self.releases.payload.cursor, released_row.cursor)),
-                last.eq(placed_counts.read_data[0] == next_count),
+                released.eq(release),
+                next_count.eq(retired_counts.read_data[1] + 1),
+                next_cursor.eq(retired_cursors.read_data[2] + release.count),
+                last.eq(placed_counts.read_data[0]
+                        == (retired_counts.read_data[1] + 1)[:count_bits]),
+            ]
+        for part, row, cleared in ((retired_counts, next_count, count),
+                                   (retired_cursors, next_cursor, 0),
+                                   (retired_positions, released.position, 0)):
+            moves = 1 if part is retired_counts else released.advance
+            m.d.comb += [
+                part.write_en.eq(self.clear | (writing & moves)),
+                part.write_row.eq(Mux(self.clear, self.id, released.dst_id)),
+                part.write_data.eq(Mux(self.clear, cleared, row)),
             ]
         m.d.comb += self.freed_id.eq(released.dst_id)
         return m

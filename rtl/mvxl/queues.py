@@ -8,10 +8,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .config import AdapterConfig
+from .config import WAIT_BITS, AdapterConfig
 from .front import Circumstances
-from .messages import Command, Request, Status, Verdict
-from .turns import WAIT_BITS, WEIGHT_BITS, RoundRobin, Seniority, WaitTimer
+from .messages import Command, GrantKind, Op, Request, Status, Verdict
+from .turns import WEIGHT_BITS, RoundRobin, Seniority, WaitTimer
 
 __all__ = ["CommandQueues"]
 
@@ -47,13 +47,20 @@ class CommandQueues(wiring.Component):
         Of the current request's partition.
     completed : In(struct {en, partition, failed})
         An accepted command has ended; if it failed, its partition is halted.
+    retired : In(struct {en, partition})
+        Something that the partition had in flight is through: a command, or the end of a grant.
+    ends_grant : In(struct {en, partition})
+        The end of the partition's grant is in flight.
+    resetting : In(config.partitions)
+        Bit p: partition p is in reset: its queue is emptied, and what the queues know of it is
+        cleared. It pushes nothing meanwhile.
     wake_freed, wake_changed : In(struct {en, id})
         The destination with this ID was freed, or changed.
     wake_all, nudge : In(1), In(config.partitions)
         Something else that may help a waiting head was done: to any, or to those partitions.
     cancel, resume : In(config.partitions)
         Bit p: CANCEL, RESUME of partition p.
-    settings : In(struct {partition, control_en, enabled, weight, limit_en, limit})
+    settings : In(struct {partition, control_en, enabled, grants, weight, limit_en, limit})
         Writes of the manager; the limit is 0 before `ready`.
     event_room : In(config.partitions)
         Bit p: three more commands of partition p may start without running out of event slots.
@@ -62,7 +69,7 @@ class CommandQueues(wiring.Component):
     room : Out(range(command_queue_depth + 1)).array(config.partitions)
         Free slots of each queue.
     idle : Out(config.partitions)
-        Bit p: nothing of partition p is accepted and not completed.
+        Bit p: nothing of partition p is in flight.
     empty, halted, waiting : Out(config.partitions)
         Bit p: nothing is queued; the partition is halted; its head waits, as it asked to.
     """
@@ -84,6 +91,9 @@ class CommandQueues(wiring.Component):
             "looking": In(1),
             "circumstances": Out(Circumstances()),
             "completed": In(data.StructLayout({"en": 1, "partition": partition, "failed": 1})),
+            "retired": In(data.StructLayout({"en": 1, "partition": partition})),
+            "ends_grant": In(data.StructLayout({"en": 1, "partition": partition})),
+            "resetting": In(per_partition),
             "wake_freed": In(data.StructLayout({"en": 1, "id": config.id_bits})),
             "wake_changed": In(data.StructLayout({"en": 1, "id": config.id_bits})),
             "wake_all": In(1),
@@ -91,8 +101,8 @@ class CommandQueues(wiring.Component):
             "cancel": In(per_partition),
             "resume": In(per_partition),
             "settings": In(data.StructLayout({
-                "partition": partition, "control_en": 1, "enabled": 1, "weight": WEIGHT_BITS,
-                "limit_en": 1, "limit": WAIT_BITS})),
+                "partition": partition, "control_en": 1, "enabled": 1, "grants": 2,
+                "weight": WEIGHT_BITS, "limit_en": 1, "limit": WAIT_BITS})),
             "event_room": In(per_partition),
             "crowded": In(1),
             "room": Out(range(config.command_queue_depth + 1)).array(per_partition),
@@ -146,7 +156,7 @@ class CommandQueues(wiring.Component):
         waits_on = Array(Signal(Status, name=f"waits_on_{p}") for p in everyone)
         mark = Array(Signal(index_bits + 1, name=f"mark_{p}") for p in everyone)
         in_flight = Array(
-            Signal(config.message_count_bits, name=f"in_flight_{p}") for p in everyone)
+            Signal(config.message_count_bits + 1, name=f"in_flight_{p}") for p in everyone)
 
         # The current request, and the command that is fetched behind it.
         current = self.requests.payload
@@ -157,6 +167,7 @@ class CommandQueues(wiring.Component):
         follows_own = Signal()      # the current request is behind the one just decided
         verdict = self.verdicts.payload
         returned = Signal()
+        vanished = Signal()         # the decided command ends without completion
         dropped = Signal()          # the current request is behind one that returns
         taken = Signal()
         advance = Signal()          # the current request's place is free for the next one
@@ -164,6 +175,7 @@ class CommandQueues(wiring.Component):
         m.d.comb += [
             current_dst.eq(current.command.dst_id),
             returned.eq(self.verdicts.valid & ~verdict.accepted),
+            vanished.eq(self.verdicts.valid & verdict.dropped),
             dropped.eq(returned & follows_own & occupied),
             self.requests.valid.eq(occupied & ~dropped),
             taken.eq(occupied & self.requests.ready),
@@ -189,14 +201,16 @@ class CommandQueues(wiring.Component):
                 barred[p].eq(resuming[p] & (issued[p] == mark[p])),
             ]
         m.d.comb += [
-            runnable.eq(self.event_room & ~barred & ~(returned << verdict.partition)),
+            runnable.eq(self.event_room & ~barred & ~self.resetting
+                        & ~(returned << verdict.partition)),
             eligible.eq(nonempty & runnable & ~asleep),
             may_issue.eq(
                 self.ready & ~self.crowded & (outstanding != config.messages_in_flight)
                 & ~just_issued.any() & ~taken & ~self.verdicts.valid),
         ]
         m.d.sync += [
-            outstanding.eq(outstanding + issuing - self.completed.en - returned - dropped),
+            outstanding.eq(outstanding + issuing - self.completed.en - returned - vanished
+                           - dropped),
             just_issued.eq(Cat(issuing, just_issued[0])),
             quiet.eq(runnable & ~nonempty),
         ]
@@ -308,18 +322,30 @@ class CommandQueues(wiring.Component):
 
             # In flight, halted, resumed.
             ended = Signal(name=f"ended_{p}")
+            left = Signal(name=f"left_{p}")
             m.d.comb += [
                 ended.eq(self.completed.en & (self.completed.partition == p)),
-                drained[p].eq(ended & (in_flight[p] == 1)),
+                left.eq(self.retired.en & (self.retired.partition == p)),
+                drained[p].eq(left & (in_flight[p] == 1)),
                 self.idle[p].eq(in_flight[p] == 0),
             ]
-            m.d.sync += in_flight[p].eq(in_flight[p] + (mine & verdict.accepted) - ended)
+            m.d.sync += in_flight[p].eq(
+                in_flight[p] + (mine & verdict.accepted & ~verdict.dropped)
+                + (self.ends_grant.en & (self.ends_grant.partition == p)) - left)
             with m.If(ended & self.completed.failed):
                 m.d.sync += self.halted[p].eq(1)
             with m.If(self.resume[p] & self.halted[p] & ~resuming[p]):
                 m.d.sync += [resuming[p].eq(1), mark[p].eq(pushed[p])]
             with m.Elif(resuming[p] & (done[p] == mark[p]) & self.idle[p]):
                 m.d.sync += [resuming[p].eq(0), self.halted[p].eq(0)]
+
+            # In reset, what is queued vanishes; what was issued comes back or is dropped first.
+            with m.If(self.resetting[p]):
+                with m.If((issued[p] == done[p]) & ~(issuing & (issuer == p))):
+                    m.d.sync += pushed[p].eq(done[p])
+                m.d.sync += [
+                    asleep[p].eq(0), blocked[p].eq(0), self.waiting[p].eq(0), cancelled[p].eq(0),
+                    resuming[p].eq(0), self.halted[p].eq(0)]
 
         # WAIT_LIMIT.
         m.submodules.timer = timer = WaitTimer(config)
@@ -333,6 +359,8 @@ class CommandQueues(wiring.Component):
 
         # Settings.
         enabled = Signal(config.partitions)
+        may_get = {kind: Signal(config.partitions, name=f"may_get_{kind.name.lower()}")
+                   for kind in GrantKind}
         m.d.comb += [
             turns.weight.en.eq(self.settings.control_en),
             turns.weight.partition.eq(self.settings.partition),
@@ -343,11 +371,15 @@ class CommandQueues(wiring.Component):
         ]
         with m.If(self.settings.control_en):
             m.d.sync += enabled.bit_select(self.settings.partition, 1).eq(self.settings.enabled)
+            for kind, allowed in may_get.items():
+                m.d.sync += allowed.bit_select(self.settings.partition, 1).eq(
+                    self.settings.grants[kind.value])
 
         # The circumstances of the current request.
         at = self.circumstances
         m.submodules.seniority = seniority = Seniority(config)
         waits_too = Signal(config.partitions)       # for the same destination
+        wants_cpu = Signal()
         m.d.comb += [
             seniority.served.eq(
                 (self.verdicts.valid & verdict.accepted) << verdict.partition),
@@ -357,11 +389,17 @@ class CommandQueues(wiring.Component):
             m.d.comb += waits_too[q].eq(
                 blocked[q] & (wait_id[q] == current_dst) & (current.partition != q))
         m.d.comb += [
-            at.enabled.eq(enabled.bit_select(current.partition, 1)),
+            at.resetting.eq(self.resetting.bit_select(current.partition, 1)),
+            wants_cpu.eq(current.command.dst_offset[0]),
+            at.permitted.eq((enabled & Mux(
+                current.command.op != Op.GRANT, ~0, Mux(
+                    wants_cpu, may_get[GrantKind.CPU], may_get[GrantKind.ENGINE]))
+                ).bit_select(current.partition, 1)),
             at.halted.eq(self.halted.bit_select(current.partition, 1)),
             at.idle.eq(self.idle.bit_select(current.partition, 1)),
             at.cancelled.eq(cancelled.bit_select(current.partition, 1)),
             at.expired.eq(timer.expired),
+            at.waited.eq(timer.waited),
             at.waits_on.eq(waits_on[current.partition]),
             at.contended.eq(waits_too.any()),
             # By one that could run, or else it would hold up others.

@@ -36,18 +36,20 @@ from .axi import AXI4LiteSignature, Response
 from .config import AdapterConfig
 
 __all__ = ["Field", "Kind", "Page", "Register", "RegisterBank", "RegisterMap", "RegisterMapError",
-           "WORD_BITS", "WORD_BYTES", "WriteSignature", "compile_map", "register_map"]
+           "WORD_BITS", "WORD_BYTES", "WriteSignature", "compile_map", "is_privileged",
+           "register_map", "violation_layout"]
 
 #: The only source of the register map.
 SOURCE = Path(__file__).with_name("registers.rdl")
 
 WORD_BITS = 32
 WORD_BYTES = WORD_BITS // 8
+_LANE_BITS = (WORD_BYTES - 1).bit_length()
 
 #: Properties that may be given to a component. The bank would ignore any other, so it is refused.
 _SUPPORTED = {
     "field": {"name", "desc", "sw", "hw", "reset", "encode", "onwrite", "woclr"},
-    "reg": {"name", "desc", "regwidth", "accesswidth"},
+    "reg": {"name", "desc", "regwidth", "accesswidth", "privileged"},
     "regfile": {"name", "desc"},
     "addrmap": {"name", "desc"},
 }
@@ -110,12 +112,14 @@ class Register:
     """A 32-bit register. `name` is in lower case; with its array's name before it, if it has one.
 
     `offset` is its distance from the start of its page (from its array's element 0), in bytes.
+    `privileged`: it answers only accesses with AxPROT[0] = 1, wherever it is.
     """
 
     name: str
     offset: int
     fields: Mapping[str, Field]
     array: Array | None
+    privileged: bool = False
 
     def __getitem__(self, field: str) -> Field:
         return self.fields[field]
@@ -206,6 +210,11 @@ class Page:
         if self.array is not None:
             end = max(end, self.array.offset + self.array.count * self.array.stride - 1)
         return (end // WORD_BYTES).bit_length()
+
+    @property
+    def offset_bits(self) -> int:
+        """Bits of a byte offset, enough for every register of the page."""
+        return self.word_bits + _LANE_BITS
 
     @property
     def index_bits(self) -> int:
@@ -328,6 +337,11 @@ def register_map(config: AdapterConfig) -> RegisterMap:
     return compile_map(config)
 
 
+def is_privileged(node: RegNode) -> bool:
+    """The RDL gives this register the property `privileged`."""
+    return bool(node.get_property("privileged", default=False))
+
+
 def _check_component(node: Node) -> None:
     """Refuse a component or property that the bank would ignore."""
     path = node.get_path()
@@ -396,7 +410,7 @@ def _compile_register(node: Node, array: Array | None) -> Register:
         name=name if array is None else f"{array.name}_{name}",
         offset=node.raw_address_offset + (0 if array is None else array.offset),
         fields={field.inst_name: _compile_field(field) for field in node.fields()},
-        array=array)
+        array=array, privileged=is_privileged(node))
     if not any(register.kinds <= together for together in _TOGETHER):
         kinds = ", ".join(sorted(kind.name for kind in register.kinds))
         raise RegisterMapError(f"{path}: fields of the kinds {kinds} cannot be in one register")
@@ -466,8 +480,10 @@ class _Target:
 
     `is_partition`, `is_manager`: the access may be to a register of such a page. `in_manager`,
     `partition`: the page, for an address that has a register. `word`: number of the word in it.
+    `is_privileged`: the access has the privilege that a `privileged` register asks for.
     """
 
+    is_privileged: Value
     is_partition: Value
     is_manager: Value
     in_manager: Value
@@ -476,8 +492,18 @@ class _Target:
 
 
 def _any_of(values: Iterable[Value]) -> Value:
-    """Bitwise OR of all."""
-    return reduce(or_, values)
+    """Bitwise OR of all; 0 if there is none."""
+    # A balanced tree: Amaranth takes time that grows with the square of an expression's depth.
+    level = list(values) or [Const(0, 1)]
+    while len(level) > 1:
+        level = [reduce(or_, level[i:i + 2]) for i in range(0, len(level), 2)]
+    return level[0]
+
+
+def violation_layout(config: AdapterConfig) -> data.StructLayout:
+    """An access without privilege: whose page, and the register's offset in it, in bytes."""
+    return data.StructLayout({"en": 1, "partition": config.partition_bits,
+                              "address": register_map(config).partition.offset_bits})
 
 
 class RegisterBank(wiring.Component):
@@ -492,9 +518,15 @@ class RegisterBank(wiring.Component):
 
     An access to an address that has no register or is not a multiple of 4, a read of a register
     that cannot be read, a write of one that cannot be written or without all four strobes, any
-    access to the manager's page without AxPROT[0] = 1 (and AxPROT[1] = 0 if
-    `config.manager_secure`), and every write while `ready` is 0, gets SLVERR (AXI4, section
-    A3.4.4), reads as 0 and changes nothing; with `config.silent_faults` it gets OKAY instead.
+    access to the manager's page, or to a `privileged` register, without AxPROT[0] = 1 (for the
+    manager's page also without AxPROT[1] = 0 if `config.manager_secure`), and every write while
+    `ready` is 0, gets SLVERR (AXI4, section A3.4.4), reads as 0 and changes nothing; with
+    `config.silent_faults` it gets OKAY instead.
+
+    A page is cleared in cycles in which nothing else uses the RAM: in at most
+    10 * (2^w // 3 + 1) + 2 cycles, whatever the traffic, where 2^w is the number of words of a
+    partition's page (w = `map.partition.word_bits`; 222 cycles for 64 words). In any ten cycles
+    there are at most five writes and two reads.
 
     Parameters
     ----------
@@ -511,6 +543,24 @@ class RegisterBank(wiring.Component):
         Writes to partition pages. `partition` tells whose.
     manager_write : Out(WriteSignature)
         Writes to the manager's page. `index` tells which element of the page's array.
+    write_violation : Out(struct {en, partition, address})
+        `en`, for one cycle, the one after the later of the handshakes on AW and W: a write to a
+        `privileged` register of this partition's page had no privilege. Whatever else was wrong
+        with it, but only while `ready`. `address` is the register's offset in the page, in bytes.
+    read_violation : Out(struct {en, partition, address})
+        The same of a read, two cycles after the handshake on AR.
+    frozen : In(config.partitions)
+        Bit p: page p keeps what it has. A legal write to it whose later handshake is in such a
+        cycle gets OKAY, but no strobe, and is not stored. Reads go on.
+    clear : In(struct {en, partition})
+        Sets all storage of this partition's page to its reset values. Both are held until
+        `cleared`, and so is the page's bit of `frozen`.
+    cleared : Out(1)
+        High for one cycle when that is done. `clear.en` in the next cycle asks for another.
+    read_word : Out
+        Number of the word in its page that is read: byte offset / 4. Valid as `read_partition`.
+    read_manager : Out(1)
+        The manager's page is read, not a partition's. Valid as `read_partition`.
     read_partition : Out(config.partition_bits)
         Whose page is read. Valid from the cycle after AR's handshake, and stable for three
         cycles, at the end of which the values below are sampled. Any number, even beyond the
@@ -532,6 +582,13 @@ class RegisterBank(wiring.Component):
     ready: Signal
     partition_write: Any
     manager_write: Any
+    write_violation: Any
+    read_violation: Any
+    frozen: Signal
+    clear: Any
+    cleared: Signal
+    read_word: Signal
+    read_manager: Signal
     read_partition: Signal
     read_index: Signal
     partition_value: data.View
@@ -547,6 +604,13 @@ class RegisterBank(wiring.Component):
             "partition_write": Out(
                 WriteSignature(self.map.partition, "partition", config.partition_bits)),
             "manager_write": Out(WriteSignature(self.map.manager, "index", index_bits)),
+            "write_violation": Out(violation_layout(config)),
+            "read_violation": Out(violation_layout(config)),
+            "frozen": In(config.partitions),
+            "clear": In(data.StructLayout({"en": 1, "partition": config.partition_bits})),
+            "cleared": Out(1),
+            "read_word": Out(max(self.map.partition.word_bits, self.map.manager.word_bits)),
+            "read_manager": Out(1),
             "read_partition": Out(config.partition_bits),
             "read_index": Out(index_bits),
             "partition_value": In(self.map.partition.values),
@@ -613,6 +677,8 @@ class RegisterBank(wiring.Component):
             self.partition_write.data.eq(taken_word),
             self.manager_write.index.eq(taken_index),
             self.manager_write.data.eq(taken_word),
+            self.write_violation.partition.eq(taken.partition),
+            self.write_violation.address.eq(taken_address[:self.map.partition.offset_bits]),
         ]
 
         address = Signal.like(bus.awaddr)
@@ -624,18 +690,20 @@ class RegisterBank(wiring.Component):
             whole.eq(Mux(word_held, taken_whole, bus.wstrb.all())),
         ]
         target = self._decode(address, prot)
+        m.d.sync += self.write_violation.en.eq(both & self.ready & self._violates(target))
         accepted = both & whole & self.ready
+        frozen = self.frozen.bit_select(target.partition, 1)
         legal: list[Value] = []
         stored: list[Value] = []
-        for page, here, write in (
-                (self.map.partition, target.is_partition, self.partition_write),
-                (self.map.manager, target.is_manager, self.manager_write)):
-            matches = {register.name: self._matches(page, register, target.word)
+        for page, here, keeps, write in (
+                (self.map.partition, target.is_partition, frozen, self.partition_write),
+                (self.map.manager, target.is_manager, Const(0, 1), self.manager_write)):
+            matches = {register.name: self._answers(page, register, target)
                        for register in page if register.is_writable}
             legal.append(here & _any_of(matches.values()))
-            stored.append(here & _any_of(matches[r.name] for r in page if r.is_stored))
+            stored.append(here & ~keeps & _any_of(matches[r.name] for r in page if r.is_stored))
             for name, match in matches.items():
-                m.d.sync += write.strobe[name].eq(accepted & here & match)
+                m.d.sync += write.strobe[name].eq(accepted & here & ~keeps & match)
         store = Signal()
         m.d.sync += store.eq(accepted & _any_of(stored))
         with m.If(both):
@@ -648,21 +716,32 @@ class RegisterBank(wiring.Component):
         delayed = Signal()
         m.d.sync += delayed.eq(store & reading)
 
-        scrub = Signal(self._row_bits + 1)
-        m.d.comb += self.ready.eq(scrub[-1])
-        with m.If(self.ready):
-            m.d.comb += [
-                port.addr.eq(self._row(taken)),
-                port.data.eq(taken_word),
-                port.en.eq((store | delayed) & ~reading),
-            ]
-        with m.Else():
-            m.d.sync += scrub.eq(scrub + 1)
-            m.d.comb += [
-                port.addr.eq(scrub),
-                port.data.eq(self._reset_word(m, scrub)),
-                port.en.eq(1),
-            ]
+        # After reset all rows are swept; later those of a page, whose number is their upper bits.
+        # A page is cleared from the cycle after the one in which it was seen frozen on: what was
+        # stored before goes first.
+        storing = Signal()
+        clearing = Signal()
+        page_bits = self.map.partition.word_bits
+        sweep = Signal(page_bits)
+        sweep_page = Signal(self._row_bits - page_bits + 1)
+        swept = Signal()
+        row = Signal(self._row_bits)
+        m.d.comb += [
+            self.ready.eq(sweep_page[-1]),
+            storing.eq(store | delayed),
+            clearing.eq(self.ready & self.clear.en & ~self.cleared & ~storing & ~reading),
+            swept.eq(sweep.all()),
+            row.eq(Cat(sweep, Mux(self.ready, self._page_number(self.clear.partition),
+                                  sweep_page[:-1]))),
+            port.addr.eq(Mux(storing, self._row(taken), row)),
+            port.data.eq(Mux(storing, taken_word, self._reset_word(m, row))),
+            port.en.eq(~self.ready | storing & ~reading | clearing),
+        ]
+        m.d.sync += self.cleared.eq(clearing & swept)
+        with m.If(~self.ready | clearing):
+            m.d.sync += sweep.eq(sweep + 1)
+        with m.If(~self.ready & swept):
+            m.d.sync += sweep_page.eq(sweep_page + 1)
 
     def _read_side(self, m: Module, port: ReadPort, reading: Signal) -> None:
         """AR and R. Cycle 0: AR's handshake; 1: decode, RAM address; 2: RAM; 3: sample; 4: R.
@@ -694,9 +773,14 @@ class RegisterBank(wiring.Component):
         target = self._decode(address, prot)
         m.d.comb += [
             self.read_partition.eq(target.partition),
+            self.read_manager.eq(target.in_manager),
+            self.read_word.eq(target.word),
+            self.read_violation.partition.eq(target.partition),
+            self.read_violation.address.eq(address[:self.map.partition.offset_bits]),
             port.addr.eq(self._row(target)),
             reading.eq(steps[0] & self.ready),
         ]
+        m.d.sync += self.read_violation.en.eq(reading & self._violates(target))
         # The RAM's own output flops (a block RAM has them inside), and a second row behind them,
         # because block RAM is slow from clock to output.
         ram_word = Signal(WORD_BITS, reset_less=True)
@@ -713,7 +797,7 @@ class RegisterBank(wiring.Component):
             for register in page:
                 if not register.is_readable:
                     continue
-                match = here & self._matches(page, register, target.word)
+                match = here & self._answers(page, register, target)
                 readable.append(match)
                 if register.is_stored:
                     stored.setdefault(register.mask, []).append(match)
@@ -745,15 +829,16 @@ class RegisterBank(wiring.Component):
 
     @staticmethod
     def _word(address: Value) -> Value:
-        return address[(WORD_BYTES - 1).bit_length():]
+        return address[_LANE_BITS:]
 
     def _decode(self, address: Value, prot: Value) -> _Target:
         config = self.config
         number = address[config.page_log2:]
         word = self._word(address[:config.page_log2])
-        aligned = address[:(WORD_BYTES - 1).bit_length()] == 0
+        aligned = address[:_LANE_BITS] == 0
         allowed = prot[0] & ~prot[1] if config.manager_secure else prot[0]
         return _Target(
+            is_privileged=prot[0],
             is_partition=(aligned & (number < config.partitions)
                           & (word[self.map.partition.word_bits:] == 0)),
             is_manager=(aligned & (number == config.manager_page) & allowed
@@ -775,6 +860,17 @@ class RegisterBank(wiring.Component):
         return ((element < array.count)
                 & (low_word[:member_bits] == register.offset % array.stride // WORD_BYTES))
 
+    def _answers(self, page: Page, register: Register, target: _Target) -> Value:
+        """The access, within `page`, is to this register, with the privilege that it asks for."""
+        match = self._matches(page, register, target.word)
+        return match & target.is_privileged if register.privileged else match
+
+    def _violates(self, target: _Target) -> Value:
+        """The access is to a `privileged` register of a partition's page, without privilege."""
+        page = self.map.partition
+        return target.is_partition & ~target.is_privileged & _any_of(
+            self._matches(page, register, target.word) for register in page if register.privileged)
+
     def _index(self, word: Value) -> Value:
         """Number of the element of the array in the manager's page."""
         array = self.map.manager.array
@@ -792,11 +888,14 @@ class RegisterBank(wiring.Component):
 
     def _row(self, target: _Target) -> Value:
         """Number of the row for an address that has a register."""
-        number_bits = (self.config.partitions - 1).bit_length()
         partition_row = Cat(target.word[:self.map.partition.word_bits],
-                            target.partition[:number_bits])
+                            self._page_number(target.partition))
         manager_row = target.word[:self.map.manager.word_bits]
         return Cat(Mux(target.in_manager, manager_row, partition_row), target.in_manager)
+
+    def _page_number(self, partition: Value) -> Value:
+        """The upper bits of the rows of a partition's page; those above are 0."""
+        return partition[:(self.config.partitions - 1).bit_length()]
 
     def _reset_word(self, m: Module, row: Value) -> Value:
         """The word that a row has after reset."""

@@ -8,13 +8,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .config import AdapterConfig
+from .config import WAIT_BITS, AdapterConfig
 from .memory import ScrubbedMemory
 
-__all__ = ["WAIT_BITS", "WEIGHT_BITS", "RoundRobin", "Seniority", "WaitTimer"]
-
-#: Bits of WAIT_LIMIT and of the clock that it is measured with (cycles).
-WAIT_BITS = 32
+__all__ = ["WEIGHT_BITS", "RoundRobin", "Seniority", "WaitTimer"]
 
 #: Bits of a partition's weight.
 WEIGHT_BITS = 4
@@ -146,6 +143,8 @@ class WaitTimer(wiring.Component):
     expired : Out(1)
         Two cycles after `looking`: the partition's limit has passed. From the decision that began
         the wait to this one there are at least as many cycles as the limit says.
+    waited : Out(WAIT_BITS)
+        Two cycles after `looking`: the cycles between these decisions; 0 if it does not wait.
     overdue : Out(config.partitions)
         Bit p: the limit of partition p has passed; high for a cycle once in a while.
     """
@@ -160,6 +159,7 @@ class WaitTimer(wiring.Component):
             "partition": In(bits),
             "waiting": In(config.partitions),
             "expired": Out(1),
+            "waited": Out(WAIT_BITS),
             "overdue": Out(config.partitions),
         })
 
@@ -219,6 +219,7 @@ class WaitTimer(wiring.Component):
         m.d.comb += [
             over.eq((compared_limit != 0) & (elapsed >= compared_limit)),
             self.expired.eq(over & self.waiting.bit_select(self.partition, 1)),
+            self.waited.eq(Mux(self.waiting.bit_select(self.partition, 1), elapsed, 0)),
         ]
         for p in range(config.partitions):
             m.d.sync += self.overdue[p].eq(over & self.waiting[p] & (compared == p))

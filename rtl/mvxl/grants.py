@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grants: destinations whose locks drivers hold, with their tokens and leases.
+
+A partition has at most one grant. It is *live* from its decision on: its token is valid. It ends in
+one of three ways: RELEASE, its lease, or an outside cause (the manager, a revoke, a reset). Then it
+is *ending* until an order for its end is served, and held until that has come through the list of
+what is in flight. A grant of kind CPU whose lease has passed is *expired* instead: its token is
+not valid, but nobody can know that the processor stopped, so it stays held until the manager ends
+it.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .config import OFFSET_BITS, WAIT_BITS, AdapterConfig
+from .memory import ScrubbedMemory
+from .messages import Grant, GrantKind
+
+__all__ = ["GrantUnit", "Target"]
+
+
+class Target(data.StructLayout):
+    """Where a processor may write: `first` bytes at `address`, the rest (of a ring) at `next`."""
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__({
+            "address": config.address_bits,
+            "first": OFFSET_BITS,
+            "next": config.address_bits,
+        })
+
+
+class GrantUnit(wiring.Component):
+    """Keeps every partition's grant.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+
+    Members
+    -------
+    ready : Out(1)
+    partition : In(config.partition_bits)
+        Whose grant the front end looks at; a cycle later:
+    grant : Out(Grant)
+        Its grant, or the last one it had.
+    acknowledged : Out(32)
+        Bytes of it, from its start and without a gap, that were moved and acknowledged.
+    moving : Out(1)
+        Its GRANT, or an MVXL under it, is in flight; as of the same time as `acknowledged`.
+    live, expired, ending, held : Out(config.partitions)
+        Bit p: partition p's grant is so; `held` is all that a grant can be.
+    busy : Out(config.partitions)
+        Bit p: the GRANT, or an MVXL, of partition p is in flight.
+    give : In(struct {en, partition, grant, target})
+        Partition p, which has none, gets a grant. The token in `grant` does not count: it is one
+        more than that of the last grant.
+    leave : In(struct {en, partition})
+        The grant has been ended; it stays held until `left`.
+    started, left : In(struct {en, partition})
+        An MVXL was accepted; the end of a grant is through.
+    moved : In(struct {en, partition, first, good, offset, count})
+        A GRANT (`first`) or an MVXL of the partition is through; `good`: it ended OK. A grant whose
+        GRANT did not ends.
+    revoke : In(struct {en, id})
+        Entry `id` was made invalid: grants on it end.
+    revoked : Out(1)
+        No revoke is still being carried out.
+    force : In(config.partitions)
+        Bit p: end partition p's grant.
+    lease : In(32)
+        Cycles after which a grant expires; 0: never.
+    lapsed : Out(struct {en, partition})
+        A grant was found to have passed its lease.
+    reader : In(config.partition_bits)
+        Whose grant is shown, combinational:
+    shown, shown_target, shown_acknowledged : Out
+    """
+
+    def __init__(self, config: AdapterConfig) -> None:
+        self.config = config
+        bits = config.partition_bits
+        everyone = config.partitions
+        event = data.StructLayout({"en": 1, "partition": bits})
+        super().__init__({
+            "ready": Out(1),
+            "partition": In(bits),
+            "grant": Out(Grant(config)),
+            "acknowledged": Out(OFFSET_BITS),
+            "moving": Out(1),
+            "live": Out(everyone),
+            "expired": Out(everyone),
+            "ending": Out(everyone),
+            "held": Out(everyone),
+            "busy": Out(everyone),
+            "give": In(data.StructLayout({
+                "en": 1, "partition": bits, "grant": Grant(config), "target": Target(config)})),
+            "leave": In(event),
+            "started": In(event),
+            "left": In(event),
+            "moved": In(data.StructLayout({
+                "en": 1, "partition": bits, "first": 1, "good": 1,
+                "offset": OFFSET_BITS, "count": OFFSET_BITS})),
+            "revoke": In(data.StructLayout({"en": 1, "id": config.id_bits})),
+            "revoked": Out(1),
+            "force": In(everyone),
+            "lease": In(WAIT_BITS),
+            "lapsed": Out(event),
+            "reader": In(bits),
+            "shown": Out(Grant(config)),
+            "shown_target": Out(Target(config)),
+            "shown_acknowledged": Out(OFFSET_BITS),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        everyone = range(config.partitions)
+
+        # Records. What a partition had last stays, so that its next token is another one.
+        m.submodules.grants = grants = ScrubbedMemory(
+            Grant(config), depth=config.partitions, reads=2)
+        m.submodules.targets = targets = Memory(
+            shape=Target(config), depth=config.partitions, init=[],
+            attrs={"ram_style": "distributed"})
+        write_target = targets.write_port()
+        read_target = targets.read_port(domain="comb")
+        given = Signal(Grant(config))
+        m.d.comb += [
+            self.ready.eq(grants.ready),
+            given.eq(self.give.grant),
+            given.token.eq(self.grant.token + 1),
+            grants.write_en.eq(self.give.en),
+            grants.write_row.eq(self.give.partition),
+            grants.write_data.eq(given),
+            write_target.en.eq(self.give.en),
+            write_target.addr.eq(self.give.partition),
+            write_target.data.eq(self.give.target),
+            grants.read_row[0].eq(self.partition),
+            grants.read_row[1].eq(self.reader),
+            read_target.addr.eq(self.reader),
+            self.shown.eq(grants.read_data[1]),
+            self.shown_target.eq(read_target.data),
+        ]
+        m.d.sync += self.grant.eq(grants.read_data[0])
+
+        # Acknowledged bytes: written when a GRANT or an MVXL is through.
+        acknowledged = Memory(
+            shape=OFFSET_BITS, depth=config.partitions, init=[],
+            attrs={"ram_style": "distributed"})
+        m.submodules.acknowledged = acknowledged
+        write_acknowledged = acknowledged.write_port()
+        read_acknowledged = [acknowledged.read_port(domain="comb") for _ in range(3)]
+        before = read_acknowledged[2].data
+        fresh = Signal(config.partitions)       # the GRANT is not through: it is the last one's
+        moved_end = Signal(OFFSET_BITS + 1)
+        m.d.comb += [
+            read_acknowledged[0].addr.eq(self.partition),
+            read_acknowledged[1].addr.eq(self.reader),
+            read_acknowledged[2].addr.eq(self.moved.partition),
+            self.shown_acknowledged.eq(
+                Mux(fresh.bit_select(self.reader, 1), 0, read_acknowledged[1].data)),
+            moved_end.eq(self.moved.offset + self.moved.count),
+            write_acknowledged.addr.eq(self.moved.partition),
+            write_acknowledged.data.eq(Mux(self.moved.first, 0, moved_end)),
+            # No gap before it, and not all of it known already.
+            write_acknowledged.en.eq(self.moved.en & (self.moved.first | (
+                self.moved.good & (self.moved.offset <= before) & (moved_end > before)))),
+        ]
+        m.d.sync += [
+            self.acknowledged.eq(read_acknowledged[0].data),
+            self.moving.eq(self.busy.bit_select(self.partition, 1)),
+        ]
+
+        # Leases and revokes: a record a cycle is looked at, in turn. Fetch, then compare.
+        lookup = data.StructLayout({
+            "start": WAIT_BITS, "kind": GrantKind,
+            "src_id": config.id_bits, "dst_id": config.id_bits})
+        m.submodules.leases = leases = Memory(
+            shape=lookup, depth=config.partitions, init=[], attrs={"ram_style": "distributed"})
+        write_lease = leases.write_port()
+        read_lease = leases.read_port(domain="comb")
+        now = Signal(WAIT_BITS)
+        turn = Signal(config.partition_bits)
+        looked = Signal(lookup)
+        looked_at = Signal(config.partition_bits)
+        looked_anew = Signal()      # the record is not one that a new grant is about to replace
+        elapsed = Signal(WAIT_BITS)
+        m.d.comb += [
+            write_lease.en.eq(self.give.en),
+            write_lease.addr.eq(self.give.partition),
+            write_lease.data.start.eq(now),
+            write_lease.data.kind.eq(self.give.grant.kind),
+            write_lease.data.src_id.eq(self.give.grant.src_id),
+            write_lease.data.dst_id.eq(self.give.grant.dst_id),
+            read_lease.addr.eq(turn),
+            elapsed.eq(now - looked.start),
+        ]
+        m.d.sync += [
+            now.eq(now + 1),
+            turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1)),
+            looked.eq(read_lease.data),
+            looked_at.eq(turn),
+            looked_anew.eq(~(self.give.en & (self.give.partition == turn))),
+        ]
+
+        revoking = Signal(config.id_bits)
+        records_left = Signal(range(config.partitions + 2))     # for the revoke to look at
+        m.d.comb += self.revoked.eq((records_left == 0) & ~self.revoke.en)
+        with m.If(self.revoke.en):
+            # One more: the record that has just been fetched does not count.
+            m.d.sync += [revoking.eq(self.revoke.id), records_left.eq(config.partitions + 1)]
+        with m.Elif(records_left != 0):
+            m.d.sync += records_left.eq(records_left - 1)
+
+        is_engine = Signal()
+        passed = Signal()
+        lost_source = Signal()
+        lost_destination = Signal()
+        m.d.comb += [
+            is_engine.eq(looked.kind == GrantKind.ENGINE),
+            passed.eq((self.lease != 0) & (elapsed >= self.lease)),
+            lost_source.eq((records_left != 0) & (looked.src_id == revoking)),
+            lost_destination.eq((records_left != 0) & (looked.dst_id == revoking)),
+        ]
+
+        # States.
+        leaving = Signal(config.partitions)
+        counts = Array(
+            Signal(config.message_count_bits, name=f"moving_{p}") for p in everyone)
+        m.d.comb += self.held.eq(self.live | self.expired | self.ending | leaving)
+        for p in everyone:
+            started = Signal(name=f"started_{p}")
+            through = Signal(name=f"through_{p}")
+            mine = Signal(name=f"looked_at_{p}")
+            ended = Signal(name=f"ended_{p}")
+            lapses = Signal(name=f"lapses_{p}")
+            has_one = Signal(name=f"has_one_{p}")
+            failed = Signal(name=f"failed_{p}")
+            m.d.comb += [
+                mine.eq((looked_at == p) & looked_anew),
+                ended.eq(self.force[p] | (self.leave.en & (self.leave.partition == p))),
+                lapses.eq(mine & passed & self.live[p] & ~self.busy[p] & ~ended),
+                has_one.eq(self.live[p] | self.expired[p]),
+                failed.eq(through & self.moved.first & ~self.moved.good),
+            ]
+            with m.If(lapses):
+                m.d.comb += [self.lapsed.en.eq(1), self.lapsed.partition.eq(p)]
+            with m.If(self.give.en & (self.give.partition == p)):
+                m.d.sync += fresh[p].eq(1)
+            with m.Elif(through & self.moved.first):
+                m.d.sync += fresh[p].eq(0)
+            with m.If(self.left.en & (self.left.partition == p)):
+                m.d.sync += leaving[p].eq(0)
+            with m.If(self.leave.en & (self.leave.partition == p)):
+                m.d.sync += [
+                    self.live[p].eq(0), self.expired[p].eq(0), self.ending[p].eq(0),
+                    leaving[p].eq(1)]
+            with m.Elif(self.give.en & (self.give.partition == p)):
+                m.d.sync += self.live[p].eq(1)
+            with m.Elif(has_one & (self.force[p] | failed | (mine & (
+                    lost_destination | (is_engine & lost_source))) | (lapses & is_engine))):
+                m.d.sync += [self.live[p].eq(0), self.expired[p].eq(0), self.ending[p].eq(1)]
+            with m.Elif(self.live[p] & (lapses | (mine & lost_source))):
+                m.d.sync += [self.live[p].eq(0), self.expired[p].eq(1)]
+
+            m.d.comb += [
+                started.eq((self.started.en & (self.started.partition == p))
+                           | (self.give.en & (self.give.partition == p))),
+                through.eq(self.moved.en & (self.moved.partition == p)),
+                self.busy[p].eq(counts[p] != 0),
+            ]
+            m.d.sync += counts[p].eq(counts[p] + started - through)
+        return m

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plants a fault in a copy of the package, and runs the test of the whole adapter that finds it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mvxl
+from sim.toolchain import ROOT
+
+from .harness import FAILED, testcases
+
+__all__ = ["PlantedFault", "check_found", "check_plantable"]
+
+PACKAGE = Path(mvxl.__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedFault:
+    """A change of the package, the test that must find it, and what that test must say.
+
+    `edits`: (file, text that occurs once, text instead). `quick`: it is run where only a few are.
+    """
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    test: tuple[str, str]
+    says: str
+    quick: bool = False
+
+
+def check_found(fault: PlantedFault, folder: Path) -> None:
+    """Plant the fault in a copy in `folder`; the test must fail and say so.
+
+    Raises
+    ------
+    AssertionError
+        The test passes, or says something else, or the fault cannot be planted.
+    """
+    copy = folder / "mvxl"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in fault.edits:
+        text = _text_with(old, copy / file)
+        (copy / file).write_text(text.replace(old, new), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "tb.harness", *fault.test, f"planted-{fault.name}"], cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        capture_output=True, text=True, check=False)
+    assert done.returncode == FAILED, f"{done.stdout}\n{done.stderr}"
+    assert fault.says in done.stdout, done.stdout
+
+
+def check_plantable(fault: PlantedFault) -> None:
+    """The fault's test is there, and its texts are in the package. Raises as `check_found`."""
+    module, testcase = fault.test
+    assert testcase in testcases(module), f"tb/{module}.py must have a test {testcase}"
+    for file, old, _ in fault.edits:
+        _text_with(old, PACKAGE / file)
+
+
+def _text_with(old: str, path: Path) -> str:
+    """The text of a file in which `old` occurs once."""
+    text = path.read_text(encoding="utf-8")
+    found = text.count(old)
+    assert found == 1, f"{path.name} must contain {old!r} once, not {found} times"
+    return text

@@ -1,0 +1,507 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grant unit: tokens, leases, revokes, ends, and what counts as acknowledged."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from formal.mutants import mutated
+from mvxl import grants
+from mvxl.config import AdapterConfig
+from mvxl.messages import GrantKind
+
+CONFIGS = {
+    "one": AdapterConfig(
+        partitions=1, entries=4, data_bits=32, burst_beats=4, reads_in_flight=2,
+        writes_in_flight=2, messages_in_flight=4, data_queue_beats=16),
+    "three": AdapterConfig(partitions=3, entries=16, messages_in_flight=4),
+    "five": AdapterConfig(partitions=5, entries=128, address_bits=40, messages_in_flight=8),
+}
+
+ENGINE, CPU = GrantKind.ENGINE, GrantKind.CPU
+SRC, DST, OTHER = 1, 2, 3
+TOP = (1 << 32) - 64
+
+
+class Driver:
+    """Does what the other units do to the unit, one thing a cycle; counts cycles and lapses."""
+
+    def __init__(self, unit: Any, ctx: Any) -> None:
+        self.unit = unit
+        self.ctx = ctx
+        self.config = unit.config
+        self.now = 0
+        self.lapses: list[int] = []
+        self.pulsed: list[Any] = []
+
+    async def cycle(self, cycles: int = 1) -> None:
+        for _ in range(cycles):
+            _, _, lapsed = await self.ctx.tick().sample(self.unit.lapsed)
+            if lapsed.en:
+                self.lapses.append(lapsed.partition)
+            self.now += 1
+            for signal in self.pulsed:
+                self.ctx.set(signal, {})
+            self.pulsed = []
+
+    def pulse(self, name: str, partition: int = 0, **fields: Any) -> None:
+        """In the cycle that comes."""
+        signal = getattr(self.unit, name)
+        fields |= {"id": partition} if name == "revoke" else {"partition": partition}
+        self.ctx.set(signal, {"en": 1, **fields})
+        self.pulsed.append(signal)
+
+    def give(self, partition: int = 0, kind: GrantKind = ENGINE, *, src_id: int = SRC,
+             dst_id: int = DST, **grant: Any) -> None:
+        self.ctx.set(self.unit.partition, partition)
+        target = grant.pop("target", {})
+        self.pulse("give", partition, target=target, grant={
+            "kind": kind, "src_id": src_id, "dst_id": dst_id, "token": 0xDEAD, **grant})
+
+    async def granted(self, partition: int = 0, kind: GrantKind = ENGINE, **fields: Any) -> None:
+        """A grant whose GRANT is through; given in the last but one cycle but two."""
+        self.ctx.set(self.unit.partition, partition)
+        await self.cycle(2)
+        self.give(partition, kind, **fields)
+        await self.cycle()
+        self.pulse("moved", partition, first=1, good=1, count=100)
+        await self.cycle()
+
+    async def gone(self, partition: int = 0) -> None:
+        """Its end is decided, and then through."""
+        self.pulse("leave", partition)
+        await self.cycle()
+        self.pulse("left", partition)
+        await self.cycle()
+
+    async def looked_up(self, partition: int) -> Any:
+        """(grant, acknowledged, moving) for the front end, a cycle later."""
+        self.ctx.set(self.unit.partition, partition)
+        await self.cycle()
+        get, unit = self.ctx.get, self.unit
+        return get(unit.grant), get(unit.acknowledged), get(unit.moving)
+
+    def shown(self, partition: int) -> Any:
+        get, unit = self.ctx.get, self.unit
+        self.ctx.set(unit.reader, partition)
+        return get(unit.shown), get(unit.shown_target), get(unit.shown_acknowledged)
+
+    def state(self, partition: int = 0) -> str:
+        """What the partition's grant is: one of live, expired, ending, held (besides), free."""
+        bits = {name: self.ctx.get(getattr(self.unit, name)) >> partition & 1
+                for name in ("live", "expired", "ending", "held")}
+        assert bits["live"] + bits["expired"] + bits["ending"] <= 1, "in two states at once"
+        assert bits["held"] or not any(bits.values()), "not held"
+        return next((name for name, bit in bits.items() if bit), "free")
+
+    def busy(self, partition: int = 0) -> int:
+        return self.ctx.get(self.unit.busy) >> partition & 1
+
+
+def simulate(bench: Callable[[Driver], Awaitable[None]], name: str, *, module: Any = grants,
+             ) -> None:
+    unit = module.GrantUnit(CONFIGS[name])
+
+    async def testbench(ctx: Any) -> None:
+        driver = Driver(unit, ctx)
+        while not ctx.get(unit.ready):
+            await driver.cycle()
+        await bench(driver)
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+@pytest.fixture(params=CONFIGS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def tokens(unit: Driver) -> None:
+    """Each partition's own, from 1 on, one more each time, however the last grant ended."""
+    everyone = range(unit.config.partitions)
+    for number in range(1, 7):
+        for p in everyone:
+            kind = (ENGINE, CPU)[(p + number) % 2]
+            target = {"address": 0x1000 + p, "first": 5 + p, "next": number << 6}
+            await unit.granted(p, kind, tag=number, count=100 + p, src_id=p % 4, target=target)
+            assert unit.state(p) == "live"
+            if number == 3:
+                unit.ctx.set(unit.unit.force, 1 << p)
+                await unit.cycle()
+                unit.ctx.set(unit.unit.force, 0)
+        for p in everyone:
+            grant, acknowledged, moving = await unit.looked_up(p)
+            assert grant.token == number, "the token"
+            shown, target, _ = unit.shown(p)
+            for one in (grant, shown):
+                assert (one.token, one.kind, one.tag, one.count, one.src_id, one.dst_id) == (
+                    number, (ENGINE, CPU)[(p + number) % 2], number, 100 + p, p % 4,
+                    DST), "the record"
+            assert (target.address, target.first, target.next) == (
+                0x1000 + p, 5 + p, number << 6), "the target"
+            await unit.gone(p)
+            assert unit.state(p) == "free"
+            assert (await unit.looked_up(p))[0].token == number, "the last grant is forgotten"
+
+
+def test_tokens(name: str) -> None:
+    simulate(tokens, name)
+
+
+async def states(unit: Driver) -> None:
+    """From its decision until its end is through a grant is held; others are not touched."""
+    everyone = range(unit.config.partitions)
+    for p, kind in itertools.product(everyone, GrantKind):
+        others = [unit.state(q) for q in everyone if q != p]
+        assert unit.state(p) == "free"
+        unit.ctx.set(unit.unit.force, 1 << p)       # nothing is forced of one that has none
+        await unit.cycle(2)
+        unit.ctx.set(unit.unit.force, 0)
+        await unit.cycle(2)
+        assert unit.state(p) == "free", "an end of nothing"
+        await unit.granted(p, kind)
+        unit.pulse("leave", p)
+        await unit.cycle()
+        assert unit.state(p) == "held", "still live after its end"
+        unit.pulse("left", p)
+        await unit.cycle()
+        assert unit.state(p) == "free"
+        await unit.granted(p, kind)
+        unit.ctx.set(unit.unit.force, 1 << p)
+        await unit.cycle()
+        unit.ctx.set(unit.unit.force, 0)
+        assert unit.state(p) == "ending", "not forced"
+        await unit.cycle(20)
+        assert unit.state(p) == "ending"
+        unit.pulse("leave", p)
+        await unit.cycle()
+        assert unit.state(p) == "held"
+        await unit.cycle(20)
+        assert unit.state(p) == "held", "free before its end is through"
+        unit.pulse("left", p)
+        await unit.cycle()
+        assert unit.state(p) == "free"
+        # A GRANT that is refused on its way, or dropped, leaves nothing behind.
+        unit.give(p, kind)
+        await unit.cycle()
+        assert unit.state(p) == "live"
+        unit.pulse("moved", p, first=1, good=0)
+        await unit.cycle()
+        assert unit.state(p) == "ending", "a GRANT that failed stays"
+        await unit.gone(p)
+        assert [unit.state(q) for q in everyone if q != p] == others
+        if kind is CPU:
+            await unit.granted(p, kind)     # which stays
+    assert unit.lapses == []
+
+
+def test_states(name: str) -> None:
+    simulate(states, name)
+
+
+async def leases(unit: Driver) -> None:
+    """Not before the lease has passed, and soon after, from the GRANT's decision on."""
+    after = set()
+    late = unit.config.partitions + 4
+    for lease, kind, phase in itertools.product((7, 30, 31), GrantKind, range(5)):
+        p = phase % unit.config.partitions
+        await unit.cycle(phase)
+        unit.ctx.set(unit.unit.lease, lease)
+        unit.lapses.clear()
+        start = unit.now + 2        # the cycle in which it is given
+        await unit.granted(p, kind)
+        while unit.state(p) == "live":
+            assert unit.now - start <= lease + late, "the lease does not end"
+            await unit.cycle()
+        passed = unit.now - start
+        assert lease <= passed <= lease + late, "the lease is not exact"
+        after.add(passed - lease)
+        assert unit.state(p) == ("ending" if kind is ENGINE else "expired"), "lapsed to"
+        await unit.cycle(2 * lease)
+        assert unit.state(p) == ("ending" if kind is ENGINE else "expired"), "does not stay"
+        assert unit.lapses == [p], "told once"
+        if kind is CPU:
+            unit.ctx.set(unit.unit.force, 1 << p)
+            await unit.cycle()
+            unit.ctx.set(unit.unit.force, 0)
+            assert unit.state(p) == "ending", "expired and not forced"
+        await unit.gone(p)
+    assert len(after) >= min(3, unit.config.partitions)
+    # None at all.
+    unit.ctx.set(unit.unit.lease, 0)
+    unit.lapses.clear()
+    await unit.granted()
+    await unit.cycle(100)
+    assert unit.state() == "live" and unit.lapses == [], "a lease of 0 ends"
+    # A new one counts for grants that are there.
+    unit.ctx.set(unit.unit.lease, 100)
+    await unit.cycle(late)
+    assert unit.state() == "ending"
+
+
+def test_lease(name: str) -> None:
+    simulate(leases, name)
+
+
+async def held_off(unit: Driver) -> None:
+    """As long as the GRANT or an MVXL is in flight the lease does not end; then it does soon."""
+    p = unit.config.partitions - 1
+    late = unit.config.partitions + 4
+    for kind in GrantKind:
+        unit.ctx.set(unit.unit.lease, 10)
+        await unit.cycle(2)
+        unit.ctx.set(unit.unit.partition, p)
+        unit.give(p, kind)
+        await unit.cycle()
+        assert unit.busy(p), "its GRANT is in flight"
+        await unit.cycle(50)
+        assert unit.state(p) == "live", "ended with its GRANT in flight"
+        for _ in range(2):
+            unit.pulse("started", p)
+            await unit.cycle()
+        unit.pulse("moved", p, first=1, good=1)
+        await unit.cycle(20)
+        unit.pulse("moved", p, good=1, count=5)
+        unit.pulse("started", p)        # one comes, one goes
+        await unit.cycle(20)
+        unit.pulse("moved", p, good=0, count=5)
+        await unit.cycle(20)
+        assert unit.busy(p) and unit.state(p) == "live", "ended with an MVXL in flight"
+        if p:
+            unit.pulse("moved", 0, good=1, count=5)     # another's
+            unit.pulse("started", 0)
+            await unit.cycle(20)
+            assert unit.busy(p) and not unit.busy(0), "an MVXL of another partition"
+        unit.pulse("moved", p, good=1, offset=5, count=5)
+        await unit.cycle()
+        assert not unit.busy(p) and unit.state(p) == "live"
+        await unit.cycle(late)
+        assert unit.state(p) == ("ending" if kind is ENGINE else "expired"), "held off for ever"
+        unit.ctx.set(unit.unit.force, 1 << p)
+        await unit.cycle()
+        unit.ctx.set(unit.unit.force, 0)
+        await unit.gone(p)
+
+
+def test_moves_hold_the_lease_off(name: str) -> None:
+    simulate(held_off, name)
+
+
+async def revokes(unit: Driver) -> None:
+    """Grants on the entry end, however the look-ups stand; when `revoked` is 1 all are found."""
+    partitions = unit.config.partitions
+    hit = {ENGINE: {SRC: "ending", DST: "ending", OTHER: "live"},
+           CPU: {SRC: "expired", DST: "ending", OTHER: "live"}}
+    for kind, entry, phase in itertools.product(GrantKind, (SRC, DST, OTHER), range(partitions)):
+        for p in range(partitions):
+            await unit.granted(p, kind)
+        await unit.cycle(phase)
+        assert unit.ctx.get(unit.unit.revoked)
+        unit.pulse("revoke", entry)
+        assert not unit.ctx.get(unit.unit.revoked), "told before it begins"
+        await unit.cycle()
+        waited = 0
+        while not unit.ctx.get(unit.unit.revoked):
+            await unit.cycle()
+            waited += 1
+            assert waited <= partitions + 2, "a revoke takes too long"
+        for p in range(partitions):
+            assert unit.state(p) == hit[kind][entry], "what a revoke ends"
+        if kind is CPU and entry == SRC:
+            unit.pulse("revoke", DST)
+            await unit.cycle(partitions + 3)
+            assert [unit.state(p) for p in range(partitions)] == ["ending"] * partitions, \
+                "an expired one stays on its destination"
+        assert unit.lapses == []
+        for p in range(partitions):
+            await unit.gone(p)
+
+
+def test_revokes(name: str) -> None:
+    simulate(revokes, name)
+
+
+async def new_records(unit: Driver) -> None:
+    """A grant that has just been given is not taken for the one before it."""
+    partitions = unit.config.partitions
+    for kind, phase, behind in itertools.product(GrantKind, range(partitions), range(3)):
+        p = partitions - 1
+        unit.ctx.set(unit.unit.lease, 20)
+        await unit.granted(p, kind, src_id=OTHER, dst_id=OTHER)
+        await unit.gone(p)
+        await unit.cycle(40 + phase)
+        unit.lapses.clear()
+        unit.give(p, kind)
+        for _ in range(behind):
+            await unit.cycle()
+        if not unit.pulsed:
+            unit.pulse("moved", p, first=1, good=1)
+        unit.pulse("revoke", OTHER)
+        await unit.cycle(partitions + 4)
+        assert unit.state(p) == "live" and unit.lapses == [], "taken for the one before"
+        if not behind:
+            unit.pulse("moved", p, first=1, good=1)
+        await unit.cycle()
+        await unit.gone(p)
+
+
+def test_new_records_are_looked_at(name: str) -> None:
+    simulate(new_records, name)
+
+
+async def acknowledges(unit: Driver) -> None:
+    """Without a gap from the start, whatever the order and the overlap; in all 32 bits."""
+    dice = random.Random(2)
+    partitions = unit.config.partitions
+    for _ in range(40):
+        p = dice.randrange(partitions)
+        await unit.granted(p)
+        assert (await unit.looked_up(p))[1] == 0, "of the grant before"
+        known = 0
+        size = dice.choice((100, 3 << 30, TOP))
+        for _ in range(dice.randrange(1, 12)):
+            offset = min(size - 1, max(0, dice.choice(
+                (0, known, known + 1, known - 1, size - 1, 1 << 31, dice.randrange(size)))))
+            count = dice.choice((1, size - offset, dice.randrange(size - offset) + 1))
+            good = dice.random() < 0.8
+            unit.pulse("started", p)
+            await unit.cycle()
+            assert (await unit.looked_up(p))[2], "an MVXL is in flight"
+            unit.pulse("moved", p, good=good, offset=offset, count=count)
+            await unit.cycle()
+            if good and offset <= known:
+                known = max(known, offset + count)
+            assert unit.shown(p)[2] == known, "acknowledged"
+            assert (await unit.looked_up(p))[1:] == (known, 0), "acknowledged"
+        await unit.gone(p)
+    await unit.granted()
+    for offset, count, known in ((0, (1 << 31) - 1, (1 << 31) - 1), (1 << 31, 1, (1 << 31) - 1),
+                                 ((1 << 31) - 1, 2, (1 << 31) + 1), (5, 1 << 31, (1 << 31) + 5)):
+        unit.pulse("started")
+        await unit.cycle()
+        unit.pulse("moved", good=1, offset=offset, count=count)
+        await unit.cycle()
+        assert unit.shown(0)[2] == known, "acknowledged"
+
+
+def test_acknowledged(name: str) -> None:
+    simulate(acknowledges, name)
+
+
+async def inherits(unit: Driver) -> None:
+    """A new grant has no acknowledged bytes, and is in flight until its GRANT is through."""
+    for p in range(unit.config.partitions):
+        await unit.granted(p)
+        unit.pulse("started", p)
+        await unit.cycle()
+        unit.pulse("moved", p, good=1, count=77)
+        await unit.cycle()
+        assert unit.shown(p)[2] == 77, "of the grant before"
+        await unit.gone(p)
+        unit.give(p)
+        await unit.cycle()
+        for _ in range(5):
+            assert unit.shown(p)[2] == 0, "shows what the last grant moved"
+            _, acknowledged, moving = await unit.looked_up(p)
+            assert moving or not acknowledged, "may be released with what the last one moved"
+            assert moving, "its GRANT is not through"
+        unit.pulse("moved", p, first=1, good=1, offset=3, count=9)
+        await unit.cycle()
+        assert (await unit.looked_up(p))[1:] == (0, 0), "of the grant before"
+        assert unit.shown(p)[2] == 0
+        # What was asked in the cycle in which it came through is as old as what it is told with.
+        unit.pulse("started", p)
+        await unit.cycle()
+        unit.pulse("moved", p, good=1, count=50)
+        _, acknowledged, moving = await unit.looked_up(p)
+        assert (acknowledged, moving) == (0, 1), "of two times"
+        assert (await unit.looked_up(p))[1:] == (50, 0)
+        await unit.gone(p)
+
+
+def test_a_new_grant_inherits_nothing(name: str) -> None:
+    simulate(inherits, name)
+
+
+FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
+    ("token-repeats", tokens, "given.token.eq(self.grant.token + 1)",
+     "given.token.eq(self.grant.token)", "the token"),
+    ("token-of-the-front-end", tokens, "            given.token.eq(self.grant.token + 1),\n", "",
+     "the token"),
+    ("target-of-another", tokens, "write_target.addr.eq(self.give.partition)",
+     "write_target.addr.eq(0)", "the target"),
+    ("free-at-once", states, "self.live | self.expired | self.ending | leaving",
+     "self.live | self.expired | self.ending", "assert"),
+    ("never-free", states, "with m.If(self.left.en & (self.left.partition == p)):",
+     "with m.If(0):", "assert"),
+    ("left-by-another", states, "with m.If(self.left.en & (self.left.partition == p)):",
+     "with m.If(self.left.en | (leaving[p] & mine)):", "free before its end|assert"),
+    ("force-of-nothing", states, "with m.Elif(has_one & (self.force[p]",
+     "with m.Elif(self.force[p] | has_one & (self.force[p]", "an end of nothing"),
+    ("not-forced", states, "(self.force[p] | failed |", "(failed |", "not forced"),
+    ("failed-stays", states, "(self.force[p] | failed |", "(self.force[p] |",
+     "a GRANT that failed stays"),
+    ("lease-early", leases, "(elapsed >= self.lease)", "(elapsed + 9 >= self.lease)",
+     "the lease is not exact"),
+    ("lease-late", leases, "(elapsed >= self.lease)", "(elapsed >= self.lease + 9)",
+     "the lease does not end"),
+    ("lease-of-none", leases, "passed.eq((self.lease != 0) & ", "passed.eq(", "a lease of 0"),
+    ("expired-engine", leases, "| (lapses & is_engine)))", "))", "lapsed to"),
+    ("ended-cpu", leases, "| (lapses & is_engine)))", "| lapses))", "lapsed to"),
+    ("expired-not-forced", leases, "has_one.eq(self.live[p] | self.expired[p])",
+     "has_one.eq(self.live[p])", "expired and not forced"),
+    ("told-again-and-again", leases, "mine & passed & self.live[p] & ~self.busy[p]",
+     "mine & passed & ~self.busy[p]", "told once"),
+    ("lease-during-moves", held_off, "passed & self.live[p] & ~self.busy[p]",
+     "passed & self.live[p]", "in flight"),
+    ("grant-not-in-flight", held_off, "| (self.give.en & (self.give.partition == p))),", "),",
+     "its GRANT is in flight"),
+    ("moves-of-another", held_off, "through.eq(self.moved.en & (self.moved.partition == p))",
+     "through.eq(self.moved.en)", "another|assert"),
+    ("revoke-of-the-source-forgotten", revokes,
+     "lost_source.eq((records_left != 0) & (looked.src_id == revoking))", "lost_source.eq(0)",
+     "what a revoke ends"),
+    ("revoke-of-the-destination-forgotten", revokes,
+     "lost_destination.eq((records_left != 0) & (looked.dst_id == revoking))",
+     "lost_destination.eq(0)", "what a revoke ends"),
+    ("revoke-of-any", revokes, "(looked.dst_id == revoking)", "1", "what a revoke ends"),
+    ("revoke-ends-the-source's-processor", revokes, "(is_engine & lost_source)", "lost_source",
+     "what a revoke ends"),
+    ("revoke-looks-at-one-less", revokes, "records_left.eq(config.partitions + 1)",
+     "records_left.eq(config.partitions - 1)", "what a revoke ends"),
+    ("revoked-too-early", revokes, "self.revoked.eq((records_left == 0) & ~self.revoke.en)",
+     "self.revoked.eq(1)", "told before it begins"),
+    ("old-record", new_records, "looked_anew.eq(~(self.give.en & (self.give.partition == turn)))",
+     "looked_anew.eq(1)", "taken for the one before"),
+    ("gap-overlooked", acknowledges, "(self.moved.offset <= before)", "1", "acknowledged"),
+    ("gap-of-nothing", acknowledges, "(self.moved.offset <= before)",
+     "(self.moved.offset < before)", "acknowledged"),
+    ("goes-back", acknowledges, "& (moved_end > before)", "", "acknowledged"),
+    ("failed-counts", acknowledges, "self.moved.good & (self.moved.offset", "(self.moved.offset",
+     "acknowledged"),
+    ("compared-in-31-bits", acknowledges, "(self.moved.offset <= before)",
+     "(self.moved.offset[:31] <= before[:31])", "acknowledged"),
+    ("inherited", inherits, "Mux(self.moved.first, 0, moved_end)", "moved_end",
+     "of the grant before"),
+    ("last-one's-shown", inherits, "Mux(fresh.bit_select(self.reader, 1), 0, ", "Mux(0, 0, ",
+     "shows what the last grant moved"),
+    ("not-busy-in-time", inherits, "self.moving.eq(self.busy.bit_select(self.partition, 1)),",
+     "self.moving.eq(0),", "may be released"),
+]
+
+
+@pytest.mark.parametrize(("bench", "old", "new", "expected"), [fault[1:] for fault in FAULTS],
+                         ids=[fault[0] for fault in FAULTS])
+def test_planted_fault(bench: Callable[[Driver], Awaitable[None]], old: str, new: str,
+                       expected: str) -> None:
+    with pytest.raises(AssertionError, match=expected):
+        simulate(bench, "three", module=mutated(grants, old, new))

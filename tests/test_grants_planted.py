@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults in grants, rings, protection, fairness and counters: the tests of the whole adapter find
+them.
+
+Like test_faults_planted.py: those that are not marked `quick` are run with MVXL_REGRESS=1.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tb.planted import PlantedFault, check_found, check_plantable
+
+
+def fault(name: str, module: str, testcase: str, file: str, old: str, new: str, *,
+          says: str = "AssertionError", quick: bool = False) -> PlantedFault:
+    return PlantedFault(name=name, edits=((file, old, new),), test=(f"tb_{module}", testcase),
+                        says=says, quick=quick)
+
+
+FAULTS = [
+    # Grants.
+    fault("kind-of-grant-not-permitted", "grants", "grant_not_permitted", "queues.py",
+          "current.command.op != Op.GRANT, ~0, Mux(", "1, ~0, Mux("),
+    fault("second-grant", "grants", "grant_busy", "front.py",
+          "| second_grant | own_locked", "| own_locked"),
+    fault("grant-without-fence", "grants", "grant_is_fenced", "front.py",
+          "(command.fence | is_grant)", "command.fence"),
+    fault("room-of-a-grant-not-given-back", "grants", "receiver_busy", "completion.py",
+          "report.reserved.eq(head.notify & holds)",
+          "report.reserved.eq(head.notify & (head.count != 0) & holds)"),
+    fault("acknowledged-with-a-gap", "grants", "acknowledged", "grants.py",
+          "& (self.moved.offset <= before)", ""),
+    fault("token-used-again", "grants", "tokens_are_not_used_again", "grants.py",
+          "given.token.eq(self.grant.token + 1)", "given.token.eq(1)"),
+    fault("own-grant-waits", "grants", "own_locked_never_waits", "front.py",
+          "own_locked.eq(has_lock & lock_granted & lock_own)", "own_locked.eq(0)"),
+    fault("lease-frees-the-processors-grant", "leases", "lease_passes_while_idle", "grants.py",
+          "| (lapses & is_engine)", "| lapses"),
+    fault("lease-passes-under-an-mvxl", "leases", "lease_passes_while_mvxl_is_in_flight",
+          "grants.py", "passed & self.live[p] & ~self.busy[p]", "passed & self.live[p]"),
+    fault("revoked-source-goes-on", "leases", "revoked_entries", "grants.py",
+          "lost_source.eq((records_left != 0) & (looked.src_id == revoking))",
+          "lost_source.eq(0)"),
+    fault("mvcl-moves-the-cursor", "mvcl", "mvcl_moves", "completion.py",
+          "(head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE)",
+          "(head.kind == Kind.SEND) | (head.kind == Kind.MVCL) | ((head.kind == Kind.RELEASE)"),
+    # Rings.
+    fault("ring-does-not-wrap", "rings", "wraps_at_every_alignment", "front.py",
+          "goes_round.eq((over > 0) & ~is_move)",
+          "goes_round.eq((over > 0) & ~is_move & ~entry.ring)"),
+    fault("consumed-more-than-is-filled", "rings", "consume_outcomes", "front.py",
+          "& (order.count <= lock.filled)", ""),
+    fault("consumed-before-it-is-there", "rings", "consume_outcomes", "front.py",
+          "lock.published.eq(ordering)", "lock.published.eq(0)"),
+    fault("one-copy-of-receive", "rings", "two_copies", "control.py",
+          "receive_id.read_row[0].eq(Cat(second_read, reader))",
+          "receive_id.read_row[0].eq(Cat(Const(0, 1), reader))"),
+    # Protection.
+    fault("any-token", "hostile", "forged_tokens", "front.py",
+          "& (token == grant.token)", "", quick=True),
+    fault("release-of-too-much", "hostile", "releases_of_more_and_twice", "front.py",
+          "too_many.eq(order.count > engine_limit)", "too_many.eq(0)"),
+    fault("grant-is-the-whole-entry", "hostile", "moves_out_of_the_grant", "front.py",
+          "bounds.limit.eq(Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length)))",
+          "bounds.limit.eq(Cat(in_bytes, entry.length))"),
+    fault("mvcl-to-anyone", "hostile", "entries_of_others", "front.py",
+          "Mux(is_mvcl, entry.owner != partition,", "Mux(is_mvcl, 0,"),
+    fault("user-mode-has-grants", "hostile", "user_mode_has_no_grants", "registers.py",
+          "return match & target.is_privileged if register.privileged else match",
+          "return match"),
+    fault("denied-write-not-logged", "hostile", "denied_accesses_are_logged", "faults.py",
+          "write_waits.eq(self.write_violation.en | ", "write_waits.eq("),
+    # Fairness.
+    fault("unfair", "contention", "all_to_one_destination", "queues.py",
+          "at.overtaken.eq((waits_too & seniority.seniors & self.event_room).any())",
+          "at.overtaken.eq(0)"),
+    # Counters.
+    fault("refusal-not-counted", "counters", "each_pair", "counters.py",
+          "refused.eq(done.command & (done.status != Status.OK))", "refused.eq(0)"),
+    fault("wait-not-counted", "counters", "wait_cycles", "front.py",
+          "record.waited.eq(Mux(ordering, 0, at.waited))",
+          "record.waited.eq(Mux(ordering, at.waited, 0))"),
+    fault("snapshot-is-now", "counters", "snapshots_under_traffic", "counters.py",
+          "self.value.eq(Mux(from_copy, copy, shown))", "self.value.eq(shown)", quick=True),
+]
+
+
+@pytest.mark.parametrize("planted", [
+    pytest.param(planted, id=planted.name, marks=pytest.mark.skipif(
+        not planted.quick and os.environ.get("MVXL_REGRESS") != "1",
+        reason="takes a while; MVXL_REGRESS=1 runs it"))
+    for planted in FAULTS])
+def test_planted_fault(planted: PlantedFault, tmp_path: Path) -> None:
+    check_found(planted, tmp_path)
+
+
+@pytest.mark.parametrize("planted", FAULTS, ids=lambda planted: planted.name)
+def test_fault_can_be_planted(planted: PlantedFault) -> None:
+    """A fault whose text or test has changed is noticed where only the quick ones are run."""
+    check_plantable(planted)
