@@ -45,7 +45,9 @@ prove: $(READY) ## every proof
 
 regress: $(READY) ## many random messages against the reference model, and every planted fault
 	$(PY) -m sim.regress
-	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py
+	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py \
+		tests/test_figures.py tests/test_grants_planted.py tests/test_exhaustive.py \
+		tests/test_timeout.py
 
 verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
 	@mkdir -p build/verilog

@@ -468,11 +468,11 @@ class _Panel:
             for _, left, right, y in bars:
                 self.parts.append(_rect(left, y, right - left, _ROW - 4, _STEPS[who], "#555555"))
             for step, left, right, y in bars:
-                self._number(step, left, right, y,
-                             [other for _, other, _, height in bars if height == y])
+                self._name_step(step, left, right, y,
+                                [other for _, other, _, height in bars if height == y])
 
-    def _number(self, step: int, left: float, right: float, y: float,
-                neighbours: Sequence[float]) -> None:
+    def _name_step(self, step: int, left: float, right: float, y: float,
+                   neighbours: Sequence[float]) -> None:
         """The number of a step in its bar, or behind it if that is too short and there is room.
 
         `neighbours`: where the bars at the same height begin.

@@ -861,9 +861,7 @@ def _print(scenario: Scenario) -> None:
                   f"{memory.bytes:,} bytes, latency {memory.latency_cycles} cycles, "
                   f"stalls {memory.stall_percent} %")
     for title, items in (("partitions", scenario.partitions), ("entries", scenario.entries),
-                         ("traffic", scenario.traffic), ("service", [scenario.service]),
-                         ("manager", [scenario.manager])):
-        items = [item for item in items if item is not None]
+                         ("traffic", scenario.traffic)):
         if not items:
             continue
         names = [one.name for one in fields(items[0])]
@@ -871,6 +869,12 @@ def _print(scenario: Scenario) -> None:
         for item in items:
             table.add_row(*(_cell(name, getattr(item, name)) for name in names))
         console.print(table)
+    for title, one in (("service", scenario.service), ("manager", scenario.manager)):
+        if one is not None:
+            table = Table(title=title, show_header=False)
+            for item in fields(one):
+                table.add_row(item.name, _cell(item.name, getattr(one, item.name)))
+            console.print(table)
     if scenario.route is not None:
         hops = " → ".join(f"{owner} (entry {network_id})" for owner, network_id in
                           zip(scenario.route.path, scenario.route.entries, strict=True))

@@ -108,19 +108,31 @@ def test_flipped_bit_is_found_and_its_message_named(tmp_path: Path,
     assert {one["message"] for one in result["checks"] if not one["equal"]} == {20}
 
 
-def test_scenario_without_a_route(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("ring", [False, True])
+def test_scenario_without_a_route(ring: bool, tmp_path: Path,
+                                  capsys: pytest.CaptureFixture[str]) -> None:
+    """The ring is shorter than the traffic, and not by a multiple of a message."""
     output = tmp_path / "out"
     # With the memory of the other demonstrations, of which there is a simulator already.
     bytes_of = {name: load(SCENARIOS / f"{name}.toml").memory.bytes for name in ("pair", "demo")}
     text = (SCENARIOS / "pair.toml").read_text()
     assert text.count(f"bytes = {bytes_of['pair']:#x}") == 1
     path = tmp_path / "pair.toml"
-    path.write_text(text.replace(f"bytes = {bytes_of['pair']:#x}", f"bytes = {bytes_of['demo']}"))
+    text = text.replace(f"bytes = {bytes_of['pair']:#x}", f"bytes = {bytes_of['demo']}")
+    if ring:
+        assert text.count("length = 0x4000") == text.count("count = 64") == 1
+        text = text.replace("length = 0x4000", "length = 0x440\nring = true")
+        text = text.replace("count = 64", "count = 60") + "\n[manager]\ninterval_cycles = 2000\n"
+    path.write_text(text)
     arguments = ["--scenario", str(path), "--output", str(output)]
     assert main(arguments) == 0, capsys.readouterr().out
     assert "all held" in capsys.readouterr().out
-    (pair,) = result_of(output)["pairs"]
-    assert (pair["sender"], pair["receiver"], pair["messages"], pair["bytes"]) == (0, 1, 100, 6400)
+    result = result_of(output)
+    (pair,) = result["pairs"]
+    assert (pair["sender"], pair["receiver"], pair["messages"]) == (0, 1, 100)
+    assert pair["bytes"] == (6000 if ring else 6400)
+    moved = [one["messages"] for interval in result["intervals"] for one in interval["pairs"]]
+    assert sum(moved) == (100 if ring else 0)
     assert (output / "timeline.svg").is_file() and (output / "waveform.vcd").is_file()
 
 

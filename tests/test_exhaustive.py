@@ -39,8 +39,7 @@ def fault(name: str, testcase: str, says: str, *edits: tuple[str, str, str],
 
 
 FAULTS = [
-    # A commit writes the row in two steps, and the first of them leaves the old one valid.
-    fault("row-mixed-at-commit", "commit", "the order of",
+    fault("old-row-valid-until-the-new-one", "commit", "acknowledged in cycle",
           ("front.py", "with m.Case(OrderKind.INVALIDATE):\n                m.d.comb += "
            "row_written.eq(1)",
            "with m.Case(OrderKind.INVALIDATE):\n                m.d.comb += row_written.eq(0)")),
@@ -62,7 +61,7 @@ FAULTS = [
            "halt.eq(Mux(down | control.resetting.any(), -1, 0))")),
     fault("pin-not-looked-at", "reset_of_the_sender", "AssertionError",
           ("control.py", "asked[p] | self.partition_reset[p]", "asked[p]")),
-    fault("reset-drops-what-is-received", "reset_of_the_receiver", "AssertionError",
+    fault("reset-drops-what-is-received", "reset_of_the_receiver", "must give one completion",
           ("completion.py", "dropped.eq(self.resetting.bit_select(head.partition, 1)",
            "dropped.eq(self.resetting.bit_select(head.receiver, 1)")),
     fault("lease-ends-while-it-moves", "lease_passes", "while the MVXL moved",
@@ -73,10 +72,11 @@ FAULTS = [
           ("grants.py", "given.token.eq(self.grant.token + 1)",
            "given.token.eq(self.grant.token | 1)")),
     fault("cursor-moved-by-the-manager", "release_by_the_manager", "AssertionError",
-          ("front.py", "Mux(is_ending & (order.kind == OrderKind.END), 0, count)", "count")),
+          ("front.py", "(order.kind == OrderKind.END), 0, count)",
+           "(order.kind == OrderKind.END), 64, count)")),
     fault("grant-outlives-its-entry", "change_under_a_grant", "AssertionError",
           ("grants.py", "lost_destination.eq((records_left != 0) & ", "lost_destination.eq(0 & ")),
-    fault("release-does-not-wait", "release_by_the_driver", "the order of",
+    fault("release-does-not-wait", "release_by_the_driver", "a sweep must find",
           ("front.py", "m.d.comb += order_status.eq(Status.BUSY)\n                with m.Elif(too",
            "m.d.comb += order_status.eq(Status.OK)\n                with m.Elif(too")),
     fault("reset-keeps-the-grant", "reset_under_a_grant", "stuck",

@@ -576,6 +576,9 @@ def test_smaller_messages_cut_entries_on_the_way(message_bytes: int, length: int
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(SCENARIOS / "demo.toml")]) == 0
     assert "0 (entry 0) → 1 (entry 1)" in capsys.readouterr().out
+    assert main([str(SCENARIOS / "service.toml")]) == 0
+    printed = capsys.readouterr().out
+    assert "replies_from" in printed and "velocity_goal" in printed
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(changed("bytes = 65536", "bytes = 1"))
     assert main([str(wrong)]) == 1

@@ -60,7 +60,7 @@ FAULTS = [
     fault("down-too-early", "stopped_aw", "down already",
           ("watchdog.py", "ends.eq(cycle == epoch_cycles)",
            "ends.eq(cycle == epoch_cycles >> 1)")),
-    fault("down-too-late", "stopped_aw", "AssertionError",
+    fault("down-too-late", "stopped_r", "the last transfer was",
           ("watchdog.py", "ends.eq(cycle == epoch_cycles)",
            "ends.eq(cycle == epoch_cycles << 1)")),
     fault("slow-is-stopped", "slow_memory", "AssertionError",
