@@ -18,7 +18,8 @@ module adapter_trace (
     input wire [31:0] denied_read_address,
     input wire write_en,            // a partition's register was written
     input wire [31:0] write_partition,
-    input wire [31:0] write_strobe,
+    input wire [30:0] write_strobe,
+    input wire write_waiting,       // an event of the partition waits
     input wire [31:0] write_data,
     input wire manager_en,          // a register of the manager was written
     input wire [31:0] manager_index,
@@ -66,7 +67,8 @@ module adapter_trace (
                 tell(DENIED, denied_write_partition, 1, denied_write_address);
             if (denied_read_en)
                 tell(DENIED, denied_read_partition, 0, denied_read_address);
-            if (write_en) tell(WRITE, write_partition, write_strobe, write_data);
+            if (write_en)
+                tell(WRITE, write_partition, {write_waiting, write_strobe}, write_data);
             if (manager_en) tell(MANAGER_WRITE, manager_index, manager_strobe, manager_data);
             if (complete_en) tell(COMPLETE, complete_partition, complete_outcome, 0);
             if (retire_en) tell(RETIRE, retire_partition, retire_kind, 0);

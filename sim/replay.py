@@ -364,7 +364,7 @@ class Replay:
                 self.seen["halts resumed"] += self.model.halted(partition)
                 self.model.resume(cycle, partition)
             case "event_pop" if fields["pop"]:
-                event = self.model.event_pop(cycle, partition)
+                event = self.model.event_pop(cycle, partition, taken=record.waiting)
                 page.popped += event.kind is not EventKind.NONE
                 self.seen[f"events: {event.kind.name.lower()}"] += 1
             case "rewind":

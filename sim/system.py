@@ -14,7 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal
+from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,7 +30,7 @@ from .memory import MEMORY_SOURCE, AXI4Memory
 
 __all__ = ["SOURCES", "Record", "RecordKind", "System", "port_checkers", "read_trace"]
 
-WORD_BITS = 32      # of a record's fields
+STROBE_BITS = 31    # of a record's word, beside one for `waiting`
 
 #: Verilog that a simulator of `System` needs among its `sources`.
 SOURCES = (MEMORY_SOURCE, Path(__file__).with_name("adapter_trace.sv"))
@@ -123,11 +123,12 @@ class System(wiring.Component):
         verdict = front.verdicts.payload
         report, outcome = completion.completed, completion.completions.payload
         order = control.orders.payload
+        events_waiting = Array(adapter.events.waiting)
         for page in (write, manager):
             strobes = len(page.strobe.as_value())
-            if strobes > WORD_BITS:
-                raise ValueError(f"strobes of a page must fit into {WORD_BITS} bits of the trace, "
-                                 f"not {strobes}")
+            if strobes > STROBE_BITS:
+                raise ValueError(f"strobes of a page must fit into {STROBE_BITS} bits of the "
+                                 f"trace, not {strobes}")
         return Instance(
             "adapter_trace", i_clk=ClockSignal(), i_rst=ResetSignal(),
             i_reset_pins=self.partition_reset,
@@ -142,6 +143,7 @@ class System(wiring.Component):
             i_write_en=write.strobe.as_value().any(),
             i_write_partition=write.partition,
             i_write_strobe=write.strobe.as_value(),
+            i_write_waiting=events_waiting[write.partition] != 0,
             i_write_data=write.data,
             i_manager_en=manager.strobe.as_value().any(),
             i_manager_index=manager.index,
@@ -185,6 +187,7 @@ class Record(NamedTuple):
     """A line of the trace; what does not belong to its kind is 0, "" or None.
 
     `partition` is the array index for MANAGER_WRITE. `register` and `data` are those of writes;
+    `waiting`: an event of the partition waited when a register of it was written.
     `data` is the levels for RESET_PINS, RESETTING and DOWN, the count for ORDER, and the register's
     offset in its page for DENIED, where `write` tells the direction. `status` of an order is OK if
     it was carried out.
@@ -195,6 +198,7 @@ class Record(NamedTuple):
     partition: int = 0
     register: str = ""
     data: int = 0
+    waiting: bool = False
     status: Status | None = None
     accepted: bool = False
     waits: bool = False
@@ -220,7 +224,9 @@ def read_trace(path: Path, config: AdapterConfig) -> Iterator[Record]:
     for cycle, number, partition, info, word in struct.iter_unpack("<5I", path.read_bytes()):
         match kind := RecordKind(number):
             case RecordKind.WRITE:
-                yield Record(kind, cycle, partition, written[info.bit_length() - 1], word)
+                strobe = info & (1 << STROBE_BITS) - 1
+                yield Record(kind, cycle, partition, written[strobe.bit_length() - 1], word,
+                             waiting=bool(info >> STROBE_BITS))
             case RecordKind.MANAGER_WRITE:
                 yield Record(kind, cycle, partition, managed[info.bit_length() - 1], word)
             case RecordKind.COMPLETE:

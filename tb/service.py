@@ -9,7 +9,7 @@ from typing import Any
 
 from cocotb.triggers import ClockCycles
 
-from mvxl.driver import Event, QueueFull
+from mvxl.driver import Event, PartitionDriver, QueueFull
 from mvxl.messages import EventKind, Status
 from sim.scenario import Partition
 from sim.service import request_of, watched_pairs
@@ -22,6 +22,14 @@ __all__ = ["Client", "Server", "WorkloadManager"]
 
 #: The workload manager's look at whether it is still needed, in cycles.
 LOOK_CYCLES = 200
+
+
+async def _check_empty(driver: PartitionDriver, network_id: int) -> None:
+    """A ring of which everything was consumed must be empty."""
+    cursor, head = await driver.receive_cursor(network_id), await driver.receive_head(network_id)
+    if cursor != head:
+        raise AssertionError(f"ring {network_id} of partition {driver.partition} must be empty at "
+                             f"the end: cursor {cursor}, head {head}")
 
 
 class Server:
@@ -59,6 +67,8 @@ class Server:
                 await self._serve(self._requests.popleft())
             elif self._answered < expected:
                 await self._take(await self.driver.wait_event())
+        for network_id in set(self.desk.service.requests_to):
+            await _check_empty(self.driver, network_id)
         self.desk.busy.discard(self.partition)
 
     async def _take(self, event: Event) -> None:
@@ -140,6 +150,7 @@ class Client:
         while self._answered < expected:
             await self._ask()
             await self._take(await self.driver.wait_event())
+        await _check_empty(self.driver, self._replies.id)
         self.desk.busy.discard(self.partition)
 
     async def _ask(self) -> None:

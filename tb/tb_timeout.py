@@ -297,7 +297,7 @@ def check_silence(accesses: list[Access], down: int, channel: str) -> None:
                and access.cycle > down + NOTICE]
     # Data that were taken before their address show in the log when that is taken.
     ahead = 2 * CONFIG.burst_beats if channel == "aw" else 0
-    assert len(strobed) <= BEATS + ahead, f"{channel}: {len(strobed)} beats with strobes after down"
+    assert len(strobed) <= BEATS + ahead, f"{len(strobed)} beats with strobes after down"
 
 
 def check_unheld(accesses: list[Access], rewound: int, good: int, channel: str) -> None:
@@ -316,108 +316,127 @@ def check_unheld(accesses: list[Access], rewound: int, good: int, channel: str) 
 async def stop_and_recover(dut: object, channel: str) -> None:
     """The five cases: see the module."""
     site = await Site.create(dut)
-    rig, port, memory = site.rig, site.port, site.rig.memory
-    worst = 0
+    slowest = 0
     for number, delay in enumerate(STOPS):
         if number:
             await site.set_up()
-        marks = site.marks()
-        async with site.reading():
-            first = await site.load()
-            await port.until(first + delay)
-            memory.stop(channel)
-            stopped = port.cycle
-            irq = await site.down(marks, stopped)
-            down = irq - 1
-            assert down >= stopped + TIMEOUT, (
-                f"{channel} stopped in cycle {stopped}, down already in {down}")
-            state = await site.state()
-            assert state == {"down": 1, "settled": 0, "channel": CHANNELS.index(channel)}, state
-            assert (await port.look("irq_state"))["down"]
+        try:
+            slowest = max(slowest, await stop_once(site, channel, delay, number % 2 == 1))
+        except AssertionError as error:
+            raise AssertionError(f"{channel} stopped {delay} cycles after the first command: "
+                                 f"{error}") from error
+    cocotb.log.warning("%s: the last command ended %d cycles after down", channel, slowest)
 
-            # Every command ends.
-            await port.until(down + bound_cycles(sum(map(len, site.expected))) + NOTICE)
-            ends = {p: site.since(marks, f"irq{p}") for p in PARTITIONS}
-            for p in PARTITIONS:
-                assert ends[p], f"partition {p} has commands that do not end: " \
-                    f"{await rig.completed(p)} of {site.counts[p]} did"
-            ended_after = max(rises[-1] for rises in ends.values()) - down
-            worst = max(worst, ended_after)
-            good = [0 for _ in PARTITIONS]
-            for p in PARTITIONS:
-                port.write(p, "irq_enable")
-                events = await rig.events(p)
-                assert len(events) == len(site.expected[p]), (p, events)
-                for tag, (event, (dst_id, count)) in enumerate(
-                        zip(events, site.expected[p], strict=True), 1):
-                    assert (event.tag, event.dst_id, event.count) == (tag, dst_id, count), event
-                statuses = [event.status for event in events]
-                good[p] = statuses.count(Status.OK)
-                assert statuses == [Status.OK] * good[p] + [Status.TIMEOUT] * (
-                    len(statuses) - good[p]), (p, statuses)
-                assert Status.TIMEOUT in statuses, f"everything of {p} was over before the stop"
-            timed_out = ended_after
-            assert timed_out <= bound_cycles(sum(map(len, site.expected)) - sum(good)), (
-                f"the last command ended {timed_out} cycles after down")
-            raw = await port.look("mvxl_status")
-            assert raw["done"] and Status(raw["status"]) in (Status.OK, Status.TIMEOUT), raw
 
-            # Down, and not to be taken up: what is outstanding keeps its locks.
-            port.manage("memory_up", up=1)
-            await port.written()
-            assert (await site.state())["down"], "MEMORY_UP while responses are outstanding"
-            held = (await port.read(0, "grant_state"))["held"]
-            assert held, "the grant's lock was freed by the timeout"
-            releases_now = number % 2 == 1
-            if releases_now:
-                port.manage("lock_release", partitions=1)
-            for p in PARTITIONS:
-                event = await site.send(p, INBOX + 2, 8, Status.TIMEOUT)
-                assert event.offset == 0, event
-            rewound = await site.rewound(INBOX + 3)
-            accesses = await rig.accesses()
-            last = max([stopped, *(access.cycle for access in accesses
-                                   if access.kind is LAST_KIND[channel])])
-            assert down <= last + DUE_CYCLES[channel] + 2 * TIMEOUT + NOTICE, (
-                f"{channel}: the last transfer was in cycle {last}, down in {down}")
+async def stop_once(site: Site, channel: str, delay: int, forced: bool) -> int:
+    """Stop a channel `delay` cycles after the first command, and go on later. `forced`: the manager
+    ends the grant meanwhile. Cycles from down to the end of the last command."""
+    rig, port, memory = site.rig, site.port, site.rig.memory
+    marks = site.marks()
+    async with site.reading():
+        first = await site.load()
+        await port.until(first + delay)
+        memory.stop(channel)
+        stopped = port.cycle
+        down = await site.down(marks, stopped) - 1      # irq_manager is registered
+        assert down >= stopped + TIMEOUT, f"stopped in cycle {stopped}, down already in {down}"
+        state = await site.state()
+        assert state == {"down": 1, "settled": 0, "channel": CHANNELS.index(channel)}, state
+        good, last_end = await ends_in_time(site, marks, down)
+        rewound = await stays_down(site, forced)
+        accesses = await rig.accesses()
+        last = max([stopped, *(access.cycle for access in accesses
+                               if access.kind is LAST_KIND[channel])])
+        assert down <= last + DUE_CYCLES[channel] + 2 * TIMEOUT + NOTICE, (
+            f"the last transfer was in cycle {last}, down in {down}")
 
-            # It goes on: everything is absorbed.
-            memory.go(channel)
-            await site.settle()
-            await port.until(port.cycle + 40)
-            accesses += await rig.accesses()
-            check_silence(accesses, down, channel)
-            if rewound:
-                check_unheld(accesses, rewound, good[1], channel)
-            assert (await site.state())["down"], "down ends by MEMORY_UP only"
-            await site.take_up()
+        memory.go(channel)
+        await site.settle()
+        await port.until(port.cycle + 40)
+        accesses += await rig.accesses()
+        check_silence(accesses, down, channel)
+        if rewound:
+            check_unheld(accesses, rewound, good[1], channel)
+        assert (await site.state())["down"], "down ends by MEMORY_UP only"
+        await site.take_up()
 
-        # Locks and cursors.
-        state = await port.read(0, "grant_state")
-        acknowledged = (await port.read(0, "grant_acknowledged"))["count"]
-        moved = 0
-        if releases_now:
-            assert not state["held"], f"LOCK_RELEASE had no effect: {state}"
-        else:
-            assert (state["held"], state["live"], state["busy"]) == (1, 1, 0), state
-            assert acknowledged == (GRANT_BYTES if good[0] else 0), acknowledged
-            moved = acknowledged
-            port.write(0, "release", count=moved)
-            await port.written()
-            while not (status := await port.read(0, "release_status"))["done"]:
-                pass
-            assert status["status"] == Status.OK.value, status
-        for dst_id, cursor in ((INBOX + 1, moved), (INBOX + 2, 0),
-                               (INBOX + 3, 0 if rewound else SEND_BYTES * good[1]),
-                               (RING, 400 + RING_BYTES * good[3]), (FULL, 64)):
-            found = await rig.cursor(dst_id)
-            assert found == cursor, f"the cursor of {dst_id} must be {cursor}, not {found}"
-        await site.check_good(good)
-        await site.works()
-        await site.check_windows()
-        await rig.accesses()
-    cocotb.log.warning("%s: the last command ended %d cycles after down, of %d", channel, worst,
-                       bound_cycles(sum(map(len, site.expected))))
+    moved = await grant_is_over(site, forced, GRANT_BYTES if good[0] else 0)
+    for dst_id, cursor in ((INBOX + 1, moved), (INBOX + 2, 0),
+                           (INBOX + 3, 0 if rewound else SEND_BYTES * good[1]),
+                           (RING, 400 + RING_BYTES * good[3]), (FULL, 64)):
+        found = await rig.cursor(dst_id)
+        assert found == cursor, f"the cursor of {dst_id} must be {cursor}, not {found}"
+    await site.check_good(good)
+    await site.works()
+    await site.check_windows()
+    await rig.accesses()
+    return last_end
+
+
+async def ends_in_time(site: Site, marks: dict[str, int], down: int) -> tuple[list[int], int]:
+    """Every command ends: first those that were over before, then with TIMEOUT.
+
+    How many of each partition ended OK, and cycles from `down` to the end of the last one.
+    """
+    rig, port = site.rig, site.port
+    await port.until(down + bound_cycles(sum(map(len, site.expected))) + NOTICE)
+    good, last_end = [], 0
+    for p in PARTITIONS:
+        rises = site.since(marks, f"irq{p}")
+        assert rises, (f"partition {p} has commands that do not end: "
+                       f"{await rig.completed(p)} of {site.counts[p]} did")
+        last_end = max(last_end, rises[-1] - down)
+        port.write(p, "irq_enable")
+        events = await rig.events(p)
+        found = [(event.tag, event.dst_id, event.count) for event in events]
+        assert found == [(tag, *told) for tag, told in enumerate(site.expected[p], 1)], (p, events)
+        statuses = [event.status for event in events]
+        good.append(statuses.count(Status.OK))
+        timed_out = len(statuses) - good[p]
+        assert timed_out, f"everything of {p} was over before the stop"
+        assert statuses == [Status.OK] * good[p] + [Status.TIMEOUT] * timed_out, (p, statuses)
+    bound = bound_cycles(sum(map(len, site.expected)) - sum(good))
+    assert last_end <= bound, f"the last command ended {last_end} cycles after down, not {bound}"
+    raw = await port.look("mvxl_status")
+    assert raw["done"] and Status(raw["status"]) in (Status.OK, Status.TIMEOUT), raw
+    return good, last_end
+
+
+async def stays_down(site: Site, forced: bool) -> int:
+    """With responses outstanding the port is not to be taken up, the grant keeps its lock, and new
+    commands end TIMEOUT. In which cycle partition 3's inbox was emptied, 0 if it was held."""
+    port = site.port
+    port.manage("memory_up", up=1)
+    if forced:
+        port.manage("lock_release", partitions=1)
+    await port.written()
+    for p in PARTITIONS:
+        event = await site.send(p, INBOX + 2, 8, Status.TIMEOUT)
+        assert event.offset == 0, event
+    rewound = await site.rewound(INBOX + 3)
+    state = await site.state()
+    assert state["down"] and not state["settled"], "MEMORY_UP while responses are outstanding"
+    assert (await port.read(0, "grant_state"))["held"], "the grant's lock was freed"
+    return rewound
+
+
+async def grant_is_over(site: Site, forced: bool, acknowledged: int) -> int:
+    """After the recovery: the grant has ended, or still is what it was and is given back. The bytes
+    by which the cursor moves."""
+    port = site.port
+    state = await port.read(0, "grant_state")
+    if forced:
+        assert not state["held"], f"LOCK_RELEASE had no effect: {state}"
+        return 0
+    assert (state["held"], state["live"], state["busy"]) == (1, 1, 0), state
+    found = (await port.read(0, "grant_acknowledged"))["count"]
+    assert found == acknowledged, f"{found} bytes are acknowledged, not {acknowledged}"
+    port.write(0, "release", count=acknowledged)
+    await port.written()
+    while not (status := await port.read(0, "release_status"))["done"]:
+        pass
+    assert status["status"] == Status.OK.value, status
+    return acknowledged
 
 
 @case
@@ -555,11 +574,11 @@ async def stopped_in_a_reset(dut: object) -> None:
             assert await rig.completed(p) == 0 and not await rig.events(p)
         assert channel != "b" or resetting & 1, "a reset was done with write responses outstanding"
         assert (await site.state())["down"]
-        await site.take_up()
         for p in (2, 3):
             events = await rig.events(p)
             assert len(events) == len(site.expected[p]), (p, events)
             assert events[-1].status is Status.TIMEOUT, events
+        await site.take_up()
         assert not (await port.read(0, "grant_state"))["held"]
         await site.works()
         await site.check_windows()
@@ -596,12 +615,12 @@ async def stopped_in_a_commit(dut: object) -> None:
         assert not [access for access in accesses if access.cycle > acknowledged
                     and old.base <= access.address < old.base + old.length], (
             f"{channel}: the old window was accessed after the commit")
-        await site.take_up()
         for p in PARTITIONS:
             events = await rig.events(p)
             assert len(events) == len(site.expected[p]), (p, events)
             allowed = (Status.OK, Status.TIMEOUT) + (Status.DST_FAULT,) * (p == 1)
             assert all(event.status in allowed for event in events), (p, events)
+        await site.take_up()
         port.manage("lock_release", partitions=1)
         await rig.quiet("a grant")
         assert await rig.cursor(INBOX + 3) == 0

@@ -16,8 +16,7 @@ import pytest
 from sim.build import Model
 from tb.harness import run_case, system_model
 from tb.harness import testcases as cases_of
-from tests import test_faults_planted as planted
-from tests.test_faults_planted import Fault
+from tb.planted import PlantedFault, check_found, check_plantable
 
 MODULE = "tb_exhaustive"
 
@@ -33,9 +32,9 @@ def test_struck(system: tuple[Model, dict[str, Any]], testcase: str) -> None:
 
 
 def fault(name: str, testcase: str, says: str, *edits: tuple[str, str, str],
-          quick: bool = False) -> Fault:
-    return Fault(name=f"struck-{name}", edits=edits, test=(MODULE, testcase), says=says,
-                 quick=quick)
+          quick: bool = False) -> PlantedFault:
+    return PlantedFault(name=f"struck-{name}", edits=edits, test=(MODULE, testcase), says=says,
+                        quick=quick)
 
 
 FAULTS = [
@@ -90,10 +89,10 @@ FAULTS = [
         not each.quick and os.environ.get("MVXL_REGRESS") != "1",
         reason="takes a while; MVXL_REGRESS=1 runs it"))
     for each in FAULTS])
-def test_planted_fault(fault: Fault, tmp_path: Path) -> None:
-    planted.test_planted_fault(fault, tmp_path)
+def test_planted_fault(fault: PlantedFault, tmp_path: Path) -> None:
+    check_found(fault, tmp_path)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_fault_can_be_planted(fault: Fault) -> None:
-    planted.test_fault_can_be_planted(fault)
+def test_fault_can_be_planted(fault: PlantedFault) -> None:
+    check_plantable(fault)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults are planted in copies of the package, and the tests of the whole adapter must fail.
 
+Most of the faults are left to random campaigns (sim/regress.py): a few of them, short ones, must
+not agree with the model any more. Where a campaign would have to be long, a test of tb/ finds the
+fault. Each fault costs the build of a simulator: those that are not marked `quick` are run with
+MVXL_REGRESS=1 in the environment.
+
 The bounds checker and the burst splitter are planted with faults, and their proofs seen to fail, in
-test_bounds.py and test_burst.py too. Each fault here costs the build of a simulator: those that are
-not marked `quick` are run with MVXL_REGRESS=1 in the environment.
+test_bounds.py and test_burst.py too.
 """
 
 from __future__ import annotations
@@ -12,138 +16,320 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import mvxl
+from sim.regress import run_campaign, simulator
 from sim.toolchain import ROOT
 from tb.harness import FAILED
-from tb.harness import testcases as cases_of
+from tb.planted import PlantedFault, check_found, check_plantable
 
 PACKAGE = Path(mvxl.__file__).parent
 
+#: The configuration of the campaigns, the smallest: it is built and simulated in the least time.
+CONFIG = "tiny"
+
+#: Commands of a campaign.
+MESSAGES = 80
+
+#: (file, text that occurs once, text instead)
+Edit = tuple[str, str, str]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
-    """A change of the package, the test that must find it, and what that test must say.
+class RandomFault:
+    """A change of the package that random campaigns must find.
 
-    `edits`: (file, text that occurs once, text instead).
+    `seeds`: campaigns, one of which must not agree with the model; they are run until one does
+    not. `says`: what that one must say. More seeds than one, because a change of the campaigns or
+    of the timing moves the fault to another. `quick`: it is run where only a few are.
     """
 
     name: str
-    edits: tuple[tuple[str, str, str], ...]
-    test: tuple[str, str]
+    edits: tuple[Edit, ...]
+    seeds: tuple[int, ...]
     says: str
+    messages: int = MESSAGES
     quick: bool = False
 
 
+def fault(name: str, module: str, testcase: str, *edits: Edit, says: str,
+          quick: bool = False) -> PlantedFault:
+    return PlantedFault(name=name, edits=edits, test=(module, testcase), says=says, quick=quick)
+
+
+def random_fault(name: str, seeds: tuple[int, ...], *edits: Edit, says: str,
+                 messages: int = MESSAGES, quick: bool = False) -> RandomFault:
+    return RandomFault(name=name, edits=edits, seeds=seeds, says=says, messages=messages,
+                       quick=quick)
+
+
 FAULTS = [
-    Fault(name="bounds-one-byte-less", edits=(("bounds.py", "room >= 0", "room > 0"),),
-          test=("tb_status", "dst_full"), says="DST_FULL"),
-    Fault(name="bounds-one-byte-more", edits=(("bounds.py", "room >= 0", "room >= -1"),),
-          test=("tb_status", "dst_full"), says="was carried out"),
-    Fault(name="carry-dropped", edits=((
-              "bounds.py", "- self.offset - self.count",
-              "- (self.offset + self.count)[:OFFSET_BITS]"),),
-          test=("tb_status", "src_bounds"), says="was carried out"),
-    Fault(name="edge-of-4-kib-refused", edits=((
-              "burst.py", "Mux(last, span.last[lane:block], ~0)",
-              "Mux(last & ~span.last[lane:block].all(), span.last[lane:block], ~1)"),),
-          test=("tb_adapter", "edges_of_4_kib"), says="SimTimeoutError"),
-    Fault(name="senders-not-looked-at", edits=((
-              "front.py", "| ~entry.senders.bit_select(partition, 1)", ""),),
-          test=("tb_status", "senders"), says="was carried out", quick=True),
-    Fault(name="lock-not-taken", edits=(
-              ("lock.py", "self.held.eq(held)", "self.held.eq(0)"),
-              ("lock.py", "self.cursor.eq(Mux(held, placed.cursor, retired.cursor))",
-               "self.cursor.eq(retired.cursor)")),
-          test=("tb_adapter", "four_senders_to_one_destination"), says="AssertionError"),
-    Fault(name="lock-of-another-not-looked-at", edits=((
-              "lock.py", "self.held.eq(held)", "self.held.eq(0)"),),
-          test=("tb_errors", "read_error_beside_others"), says="AssertionError"),
-    Fault(name="sleeps-for-another-entry", edits=((
-              "queues.py", "with m.If(self.requests.valid & (current.partition == p)):",
-              "with m.If(occupied & (current.partition == p)):"),),
-          test=("tb_ports", "stalls_on_ten_channels"), says="SimTimeoutError"),
-    Fault(name="holding-without-end", edits=((
-              "front.py", "(now.contended & lock.turn.all())", "0"),),
-          test=("tb_waiting", "lock_changes_hands"), says="AssertionError"),
-    Fault(name="fence-not-looked-at", edits=((
-              "front.py", "fenced.eq(command.fence & ~now.idle)", "fenced.eq(0)"),),
-          test=("tb_waiting", "fence"), says="AssertionError"),
-    Fault(name="cancel-kept", edits=((
-              "queues.py", "cancelled | (self.cancel & self.waiting)", "cancelled | self.cancel"),),
-          test=("tb_waiting", "cancel_without_wait"), says="AssertionError"),
-    Fault(name="commit-does-not-drain", edits=((
-              "control.py", "with m.If(draining == 0):", "with m.If(1):"),),
-          test=("tb_table", "commit_waits_for_the_old_entry"), says="AssertionError"),
-    Fault(name="privilege-not-looked-at", edits=((
-              "registers.py", "(number == config.manager_page) & allowed",
-              "(number == config.manager_page)"),),
-          test=("tb_table", "privilege"), says="answered an unprivileged access"),
-    Fault(name="last-fault-wins", edits=((
-              "faults.py", "self.fault.en & ~known", "self.fault.en"),),
-          test=("tb_errors", "fault_log"), says="AssertionError"),
-    Fault(name="cursor-before-the-response", edits=(
-              ("lock.py", "Placed(config), depth=config.entries, block=block)",
-               "Placed(config), depth=config.entries, reads=2, block=block)"),
-              ("lock.py", "retired_rows.read_row[1].eq(self.query_id)",
-               "placed_rows.read_row[1].eq(self.query_id)"),
-              ("lock.py", "self.query_cursor.eq(retired_rows.read_data[1].cursor)",
-               "self.query_cursor.eq(placed_rows.read_data[1].cursor)")),
-          test=("tb_adapter", "published_after_the_response"), says="cursor showed too early"),
-    Fault(name="completion-before-the-response", edits=(
-              ("completion.py", "& (~end.responds | self.responses.valid)):", "):"),
-              ("completion.py", "self.responses.ready.eq(end.responds)",
-               "self.responses.ready.eq(1)")),
-          test=("tb_adapter", "published_after_the_response"), says="showed too early",
-          quick=True),
-    Fault(name="wlast-early", edits=((
-              "engine.py", "beat.last.eq(last_beat)",
-              "beat.last.eq((beat_index + 1 == burst.len) | (burst.len == 0))"),),
-          test=("tb_adapter", "published_after_the_response"), says="WLAST"),
-    Fault(name="event-lost-when-full", edits=((
-              "events.py", "self.event_room[p].eq(used <= own_slots - 3)",
-              "self.event_room[p].eq(1)"),),
-          test=("tb_events", "own_slots_exhausted"), says="AssertionError", quick=True),
-    Fault(name="notification-lost-when-full", edits=((
-              "front.py", "no_room.eq(command.notify & ~self.quota_room)",
-              "no_room.eq(0)"),),
-          test=("tb_waiting", "receiver_busy"), says="SimTimeoutError"),
-    Fault(name="strobes-after-a-read-error", edits=((
-              "engine.py",
-              "& Mux(older_good, ~0, ~from_older) & Mux(newer_good, ~0, from_older)", ""),),
-          test=("tb_errors", "read_error_on_every_beat"), says="AssertionError", quick=True),
+    # A SEND: bounds, lock, queues, completion, events.
+    fault("bounds-one-byte-less", "tb_status", "dst_full",
+          ("bounds.py", "(room >= 0)", "(room > 0)"),
+          says="DST_FULL"),
+    fault("bounds-one-byte-more", "tb_status", "dst_full",
+          ("bounds.py", "(room >= 0)", "(room >= -1)"),
+          says="was carried out"),
+    fault("carry-dropped", "tb_status", "src_bounds",
+          ("bounds.py", "self.limit - self.used - self.count",
+           "self.limit - (self.used + self.count)[:OFFSET_BITS]"),
+          says="was carried out"),
+    fault("edge-of-4-kib-refused", "tb_adapter", "edges_of_4_kib",
+          ("burst.py", "Mux(last, span.last[lane:block], ~0)",
+           "Mux(last & ~span.last[lane:block].all(), span.last[lane:block], ~1)"),
+          says="SimTimeoutError"),
+    fault("senders-not-looked-at", "tb_status", "senders",
+          ("front.py", "~entry.senders.bit_select(partition, 1)", "0"),
+          says="was carried out", quick=True),
+    fault("lock-not-taken", "tb_adapter", "four_senders_to_one_destination",
+          ("lock.py", "self.held.eq(held)", "self.held.eq(0)"),
+          ("lock.py", "Mux(held & ~self.published, placed.cursor, retired_cursor)",
+           "retired_cursor"),
+          ("lock.py", "Mux(held, placed.position, retired_position)", "retired_position"),
+          says="AssertionError"),
+    fault("lock-of-another-not-looked-at", "tb_errors", "read_error_beside_others",
+          ("lock.py", "self.held.eq(held)", "self.held.eq(0)"),
+          says="AssertionError"),
+    fault("holding-without-end", "tb_waiting", "lock_changes_hands",
+          ("front.py", "(now.contended & lock.turn.all())", "0"),
+          says="AssertionError"),
+    fault("fence-not-looked-at", "tb_waiting", "fence",
+          ("front.py", "command.fence | is_grant", "is_grant"),
+          says="AssertionError"),
+    fault("cancel-kept", "tb_waiting", "cancel_without_wait",
+          ("queues.py", "cancelled | (self.cancel & self.waiting)", "cancelled | self.cancel"),
+          says="AssertionError"),
+    fault("commit-does-not-drain", "tb_table", "commit_waits_for_the_old_entry",
+          ("control.py", "draining.eq(in_flight_next)", "draining.eq(0)"),
+          says="AssertionError"),
+    fault("privilege-not-looked-at", "tb_table", "privilege",
+          ("registers.py", "(number == config.manager_page) & allowed",
+           "(number == config.manager_page)"),
+          says="answered an unprivileged access"),
+    fault("last-fault-wins", "tb_errors", "fault_log",
+          ("faults.py", "fault.en & ~known", "fault.en"),
+          says="AssertionError"),
+    fault("cursor-before-the-response", "tb_adapter", "published_after_the_response",
+          ("lock.py", "memory(\"placed\", Placed(config), 1)",
+           "memory(\"placed\", Placed(config), 2)"),
+          ("lock.py", "retired_cursors.read_row[1].eq(self.query_id),",
+           "placed_rows.read_row[1].eq(self.query_id),"),
+          ("lock.py", "retired_cursors.read_data[1]", "placed_rows.read_data[1].cursor"),
+          says="cursor showed too early"),
+    fault("completion-before-the-response", "tb_adapter", "published_after_the_response",
+          ("completion.py", "self.ends.valid & (~end.responds | self.responses.valid)",
+           "self.ends.valid"),
+          ("completion.py", "self.responses.ready.eq(end.responds)", "self.responses.ready.eq(1)"),
+          says="showed too early", quick=True),
+    fault("wlast-early", "tb_adapter", "published_after_the_response",
+          ("engine.py", "beat.last.eq(last_beat)",
+           "beat.last.eq((beat_index + 1 == burst.len) | (burst.len == 0))"),
+          says="WLAST"),
+    fault("event-lost-when-full", "tb_events", "own_slots_exhausted",
+          ("events.py", "used <= own_slots - 3", "1"),
+          says="AssertionError", quick=True),
+    fault("notification-lost-when-full", "tb_waiting", "receiver_busy",
+          ("front.py", "has_lock & command.notify & ~self.quota_room",
+           "has_lock & command.notify & 0"),
+          says="SimTimeoutError"),
+    fault("strobes-after-a-read-error", "tb_errors", "read_error_on_every_beat",
+          ("engine.py", "Mux(older_good, ~0, ~from_older) & Mux(newer_good, ~0, from_older)", "~0"),
+          says="AssertionError", quick=True),
+    fault("sleeps-for-another-entry", "tb_ports", "stalls_on_ten_channels",
+          ("queues.py", "with m.If(self.requests.valid & (current.partition == p)):",
+           "with m.If(occupied & (current.partition == p)):"),
+          says="SimTimeoutError"),
+    # Grants, rings, resets, the memory's timeout.
+    fault("mvxl-behind-the-ring", "tb_grants", "ring_by_the_engine",
+          ("front.py", "moved_position.eq(next_position)", "moved_position.eq(position + addend)"),
+          says="bytes written"),
+    fault("low-bits-of-the-token", "tb_hostile", "forged_tokens",
+          ("front.py", "token == grant.token", "token[:2] == grant.token[:2]"),
+          says="AssertionError"),
+    fault("acknowledged-goes-back", "tb_grants", "acknowledged",
+          ("grants.py", "moved_end > before", "1"),
+          says="AssertionError"),
+    fault("failed-move-acknowledged", "tb_grants", "read_error_under_a_grant",
+          ("grants.py", "self.moved.good & (", "("),
+          says="AssertionError"),
+    fault("mvxl-destination-a-byte-outside", "tb_grants", "mvxl_statuses",
+          ("front.py", "Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length))",
+           "Mux(is_mvxl, grant.count + ~at_source, Cat(in_bytes, entry.length))"),
+          says="AssertionError"),
+]
+
+RANDOM_FAULTS = [
+    # Rings.
+    random_fault("consume-ignored", (3, 30),
+          ("lock.py", "self.consume | self.clear", "self.clear"),
+          says="seen returned"),
+    random_fault("head-of-before-while-held", (3, 27, 30),
+          ("lock.py", "self.filled.eq(cursor - head)",
+           "self.filled.eq(cursor - Mux(held & ~self.published, placed.head, head))"),
+          ("lock.py", "\"turn\": TURN_BITS,",
+           "\"turn\": TURN_BITS,\n            \"head\": OFFSET_BITS,"),
+          ("lock.py", "written.turn.eq(self.next_turn),",
+           "written.turn.eq(self.next_turn),\n            written.head.eq(head),"),
+          says="seen returned"),
+    random_fault("ring-ends-one-late", (3, 30),
+          ("front.py", "entry.ring & (over >= 0)", "entry.ring & (over > 0)"),
+          says="expected none"),
+    random_fault("second-piece-elsewhere", (3, 30),
+          ("front.py", "span.address.eq(Cat(in_bytes, entry.base))",
+           "span.address.eq(bounds.address)"),
+          says="write burst of"),
+    random_fault("second-piece-a-byte-longer", (3, 30),
+          ("front.py", "second_last.eq(over - 1)", "second_last.eq(over)"),
+          says="expected strobes inside"),
+    random_fault("second-piece-not-rotated", (3, 30),
+          ("front.py", "source_lane - destination_lane", "source_lane"),
+          says="byte "),
+    random_fault("consume-by-anyone", (3, 30),
+          ("front.py", "owned & entry.ring & (order.count <= lock.filled)",
+           "known & entry.ring & (order.count <= lock.filled)"),
+          says="consumption of"),
+    random_fault("rewind-under-a-message", (30, 11, 3),
+          ("front.py", "owned & ~entry.ring & ~lock.held", "owned & ~entry.ring"),
+          says="rewind of entry"),
+    # Locks and grants.
+    random_fault("waiter-keeps-the-lock", (3, 30),
+          ("front.py", "lock.place.eq(granted & ~is_mvxl)",
+           "lock.place.eq((granted & ~is_mvxl) | (deciding & verdict.waits))"),
+          says="seen returned"),
+    random_fault("leaving-grant-is-locked", (16, 23, 30),
+          ("front.py", "(self.live | self.expired).bit_select(lock.holder, 1)", "1"),
+          says="waiting on LOCKED"),
+    random_fault("late-token-while-others-live", (18, 23, 30),
+          ("front.py", "self.live.bit_select(partition, 1)", "self.live.any()"),
+          says="expected STALE"),
+    random_fault("lease-of-0-passes", (21, 19),
+          ("grants.py", "passed.eq((self.lease != 0) &", "passed.eq((1) &"),
+          says="its lease is 0 cycles", quick=True),
+    random_fault("lease-passes-late", (23, 30),
+          ("grants.py", "elapsed >= self.lease", "(elapsed >> 1) >= self.lease"),
+          says="still live"),
+    random_fault("lease-passes-early", (30, 11),
+          ("grants.py", "elapsed >= self.lease", "elapsed >= (self.lease >> 1)"),
+          says="expiry of the grant"),
+    random_fault("processors-grant-freed-by-its-source", (23, 30, 16),
+          ("grants.py", "is_engine & lost_source", "lost_source"),
+          says="end of the grant"),
+    random_fault("revoked-destination-stays-granted", (23, 30, 29),
+          ("grants.py", "(records_left != 0) & (looked.dst_id == revoking)", "0"),
+          says="expected after the end of the grant"),
+    random_fault("revoke-misses-a-record", (30, 29, 23),
+          ("grants.py", "config.partitions + 1", "config.partitions - 1"),
+          says="expected after the end of the grant"),
+    random_fault("release-of-what-was-not-moved", (11, 30, 25),
+          ("front.py", "Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)",
+           "grant.count"),
+          says="expected BAD_COUNT"),
+    random_fault("release-under-an-mvxl", (18, 30, 23),
+          ("front.py", "moving.eq(self.moving)", "moving.eq(0)"),
+          says="expected BUSY"),
+    random_fault("mvxl-source-a-byte-outside", (30, 11),
+          ("front.py", "Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length))",
+           "Mux(is_mvxl, grant.count + at_source, Cat(in_bytes, entry.length))"),
+          says="expected accepted with SRC_BOUNDS"),
+    random_fault("grant-busy-not-looked-at", (23, 30, 16),
+          ("front.py", "(self.live | self.expired | self.ending)", "(self.live | self.ending)"),
+          says="expected accepted with BUSY"),
+    # Table.
+    random_fault("new-row-at-once", (30, 23),
+          ("front.py", "order.kind == OrderKind.WRITE", "1"),
+          says="command "),
+    random_fault("commit-keeps-the-cursor", (30, 23),
+          ("front.py", "lock.clear.eq(serving)", "lock.clear.eq(0)"),
+          says="RECEIVE_CURSOR"),
+    random_fault("commit-before-the-ends", (10, 30, 29),
+          ("control.py", "~self.ending.any()", "1"),
+          says="end of the grant"),
+    # Partition resets.
+    random_fault("lock-stays-in-reset", (16, 23),
+          ("completion.py", "self.releases.valid.eq(holds & ~late)",
+           "self.releases.valid.eq(holds & ~late & ~dropped)"),
+          says="expected done=True"),
+    random_fault("completed-survives-reset", (16, 23),
+          ("events.py", "counts.write_en.eq(counting | self.cleared)",
+           "counts.write_en.eq(counting)"),
+          says="COMPLETED of partition"),
+    random_fault("messages-to-it-dropped", (16, 23),
+          ("completion.py",
+           "self.resetting.bit_select(head.partition, 1)",
+           "self.resetting.bit_select(Mux(head.kind == Kind.SEND, head.receiver,"
+           " head.partition), 1)"),
+          says="seen dropped of a SEND"),
+    random_fault("bursts-go-on-in-reset", (9, 23),
+          ("adapter.py", "halt.eq(Mux(down, -1, control.resetting)", "halt.eq(Mux(down, -1, 0)"),
+          says="its partition is in reset"),
 ]
 
 
-@pytest.mark.parametrize("fault", [
-    pytest.param(fault, id=fault.name, marks=pytest.mark.skipif(
-        not fault.quick and os.environ.get("MVXL_REGRESS") != "1",
-        reason="takes a while; MVXL_REGRESS=1 runs it"))
-    for fault in FAULTS])
-def test_planted_fault(fault: Fault, tmp_path: Path) -> None:
+def run_or_skip(faults: Sequence[PlantedFault | RandomFault]) -> list[object]:
+    return [pytest.param(planted, id=planted.name, marks=pytest.mark.skipif(
+        not planted.quick and os.environ.get("MVXL_REGRESS") != "1",
+        reason="takes a while; MVXL_REGRESS=1 runs it")) for planted in faults]
+
+
+def text_with(old: str, path: Path) -> str:
+    """The text of a file, in which `old` must occur once."""
+    text = path.read_text(encoding="utf-8")
+    found = text.count(old)
+    assert found == 1, f"{path.name} must contain {old!r} once, not {found} times"
+    return text
+
+
+@pytest.mark.parametrize("planted", run_or_skip(FAULTS))
+def test_planted_fault(planted: PlantedFault, tmp_path: Path) -> None:
+    check_found(planted, tmp_path)
+
+
+@pytest.mark.parametrize("planted", run_or_skip(RANDOM_FAULTS))
+def test_random_campaigns_find_it(planted: RandomFault, tmp_path: Path) -> None:
     copy = tmp_path / "mvxl"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for file, old, new in fault.edits:
-        text = (copy / file).read_text(encoding="utf-8")
-        found = text.count(old)
-        assert found == 1, f"{file} must contain {old!r} once, not {found} times"
+    for file, old, new in planted.edits:
+        text = text_with(old, copy / file)
         (copy / file).write_text(text.replace(old, new), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "tb.harness", *fault.test, f"planted-{fault.name}"], cwd=ROOT,
+        [sys.executable, __file__, planted.name, str(planted.messages),
+         *map(str, planted.seeds)], cwd=ROOT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
         capture_output=True, text=True, check=False)
     assert done.returncode == FAILED, f"{done.stdout}\n{done.stderr}"
-    assert fault.says in done.stdout, done.stdout
+    assert planted.says in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_fault_can_be_planted(fault: Fault) -> None:
+@pytest.mark.parametrize("planted", FAULTS, ids=lambda planted: planted.name)
+def test_fault_can_be_planted(planted: PlantedFault) -> None:
     """A fault whose text or test has changed is noticed where only the quick ones are run."""
-    module, testcase = fault.test
-    assert testcase in cases_of(module)
-    for file, old, _ in fault.edits:
-        assert (PACKAGE / file).read_text(encoding="utf-8").count(old) == 1
+    check_plantable(planted)
+
+
+@pytest.mark.parametrize("planted", RANDOM_FAULTS, ids=lambda planted: planted.name)
+def test_random_fault_can_be_planted(planted: RandomFault) -> None:
+    for file, old, new in planted.edits:
+        text_with(old, PACKAGE / file)
+        assert new != old
+
+
+def find(name: str, messages: int, seeds: Sequence[int]) -> int:
+    """Run campaigns on the package that is on the path until one does not agree with the model:
+    `FAILED`; 0 if they all agree."""
+    model = simulator(CONFIG)
+    for seed in seeds:
+        result = run_campaign(model, CONFIG, seed, messages, keep_as=f"planted-{name}")
+        if result.failure:
+            print(f"seed {seed}: {result.failure}")
+            return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(find(sys.argv[1], int(sys.argv[2]), [int(seed) for seed in sys.argv[3:]]))
