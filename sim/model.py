@@ -56,6 +56,10 @@ TIMEOUT_BASE_CYCLES = 64
 #: A snapshot may be without what completed in so many cycles before it.
 SNAPSHOT_LATE_CYCLES = 16
 
+#: From the cycle that `complete` is told of a completion to the one in which its notification is in
+#: the receiver's queue, at least: what comes so shortly before the end of a reset is not dropped.
+EVENT_PUSH_CYCLES = 3
+
 #: Bursts of a direction that may still be issued when nothing new is started: VALID stays, and
 #: what is behind it in the port's last register.
 LAST_BURSTS = {"read": 1, "write": 2}
@@ -1174,10 +1178,17 @@ class Model:
         self._remember(pairs=[(partition, q) for q in range(self.config.partitions)])
         for past in self._recent:
             past.partitions.pop(partition, None)
-        for event in state.events:
+        late: deque[Event] = deque()
+        for event, came in zip(state.events, state.event_cycles, strict=True):
             if event.kind is EventKind.NOTIFICATION:
-                self._pending[partition, event.peer] -= 1
+                if came >= cycle - EVENT_PUSH_CYCLES:
+                    late.append(event)
+                else:
+                    self._pending[partition, event.peer] -= 1
+        # The commands are numbered from 1 again.
+        self._down_written[partition] = 0
         self._partitions[partition] = _Partition(
+            events=late, event_cycles=deque([cycle] * len(late)),
             enabled=state.enabled, grant_engine=state.grant_engine, grant_cpu=state.grant_cpu,
             max_count=state.max_count, wait_limit=state.wait_limit, fault=state.fault,
             last_token=state.last_token, reset_asked=state.reset_asked)
@@ -1563,6 +1574,9 @@ class Model:
             pieces=self._pieces(entry.row, place.position, command.count),
             start_cycle=self.cycle, quiet_since=self.cycle)
         self._reserve(message)
+        if state.resetting:
+            # It was decided just before the reset began.
+            self._end_grant_soon(message.agent)
 
     def _go_under_grant(self, message: _Message, command: Command) -> None:
         """An MVXL moves inside its grant."""

@@ -178,6 +178,7 @@ class Replay:
         self._responses: deque[int] = deque()       # earliest cycles of their responses
         self._reset_pins = 0
         self._in_reset = 0                          # bit q: partition q
+        self._forced: tuple[int, list[int]] = -1, []    # last LOCK_RELEASE: cycle and whose
         self._commands = {"command": self._send, "grant_command": self._grant,
                           "mvxl_command": self._mvxl}
         self._acts: dict[RecordKind, Callable[[Record], None]] = {
@@ -441,6 +442,7 @@ class Replay:
                     if self.model.grant(q) is not None:
                         self._strikes.strike(cycle, "LOCK_RELEASE", partition=q, moves_only=True)
                     self.model.lock_release(cycle, q)
+                self._forced = cycle, self._named(fields)
             case "partition_reset":
                 for q in self._named(fields):
                     self.model.reset_request(cycle, q)
@@ -498,6 +500,9 @@ class Replay:
         self.model.attempt(record.cycle, partition, verdict)
         self.seen["fences"] += verdict.accepted and self._strikes.queues[partition][0].fence
         self._strikes.decide(record.cycle, partition, verdict)
+        if partition in self._forced[1] and record.cycle == self._forced[0]:
+            # A grant is given in the cycle before the trace tells of it: it has met LOCK_RELEASE.
+            self.model.lock_release(record.cycle, partition)
         if verdict.dropped:
             self.seen["commands dropped from the queue"] += 1
         elif verdict.accepted:

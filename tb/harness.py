@@ -34,8 +34,8 @@ MEMORY_BYTES = 1 << 19
 
 #: Test modules that need the project's memory, and those that bring a memory of their own.
 SYSTEM_MODULES = ("tb_adapter", "tb_status", "tb_waiting", "tb_events", "tb_table", "tb_errors",
-                  "tb_figures", "tb_grants", "tb_leases", "tb_mvcl", "tb_rings", "tb_hostile",
-                  "tb_contention", "tb_counters")
+                  "tb_figures", "tb_grants", "tb_leases", "tb_mvcl", "tb_manager", "tb_rings",
+                  "tb_hostile", "tb_contention", "tb_counters")
 OPEN_MODULES = ("tb_ports",)
 
 

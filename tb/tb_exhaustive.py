@@ -33,7 +33,7 @@ case = cocotb.test(timeout_time=200, timeout_unit="ms")
 
 FULL = os.environ.get("MVXL_REGRESS") == "1"
 LATENCIES = (1, 30)
-STEP = 1 if FULL else 13
+STEP = 1 if FULL else 17
 
 #: Partition 0 sends from SOURCE + 0 to INBOX + 1; 2 and 3 send to each other.
 SOURCE, INBOX = 0, CONFIG.partitions

@@ -140,3 +140,21 @@ async def mvcl_takes_the_lock(dut: Any) -> None:
                                               offset=10)
     bench.expect(0, SOURCE, 0, SPARE, 10, 20)
     await bench.check()
+
+
+@case
+async def mvcl_moves_no_cursor_in_flight(dut: Any) -> None:
+    """A SEND right behind an MVCL to the same entry is placed at the cursor, in every order."""
+    bench = await Bench.start(dut, latency_cycles=200)
+    driver = bench.partitions[0]
+    await bench.commit(SPARE, TableEntry(base=0x48000, length=0x2000, owner=0,
+                                         senders=frozenset({0})))
+    await driver.send(SOURCE, 0, SPARE, 100)
+    await driver.mvcl(SOURCE, 500, SPARE, 0x1000, 300)
+    await driver.send(SOURCE, 1000, SPARE, 80, event=True, tag=TAG)
+    assert (await bench.event(0)) == completion(Status.OK, tag=TAG, dst_id=SPARE, count=80,
+                                                peer=0, offset=100)
+    for src_offset, dst_offset, count in ((0, 0, 100), (500, 0x1000, 300), (1000, 100, 80)):
+        bench.expect(0, SOURCE, src_offset, SPARE, dst_offset, count)
+    assert await driver.receive_cursor(SPARE) == 180
+    await bench.check()

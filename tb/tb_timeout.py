@@ -407,15 +407,16 @@ async def stays_down(site: Site, forced: bool) -> int:
     commands end TIMEOUT. In which cycle partition 3's inbox was emptied, 0 if it was held."""
     port = site.port
     port.manage("memory_up", up=1)
+    await port.written()
+    state = await site.state()
+    assert state["down"] and not state["settled"], "MEMORY_UP while responses are outstanding"
     if forced:
         port.manage("lock_release", partitions=1)
-    await port.written()
     for p in PARTITIONS:
         event = await site.send(p, INBOX + 2, 8, Status.TIMEOUT)
         assert event.offset == 0, event
     rewound = await site.rewound(INBOX + 3)
-    state = await site.state()
-    assert state["down"] and not state["settled"], "MEMORY_UP while responses are outstanding"
+    assert not (await site.state())["settled"], "nothing was absorbed, and all is settled"
     assert (await port.read(0, "grant_state"))["held"], "the grant's lock was freed"
     return rewound
 

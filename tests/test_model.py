@@ -11,7 +11,8 @@ import pytest
 
 from mvxl.config import AdapterConfig
 from mvxl.messages import EventKind, GrantKind, Kind, Op, Status
-from sim.model import (DROPPED, Command, CommitReason, Counters, ErrorWindow, Event, FaultRecord,
+from sim.model import (DROPPED, EVENT_PUSH_CYCLES, Command, CommitReason, Counters, ErrorWindow, Event,
+                       FaultRecord,
                        Flight, Model, ModelMismatch, Outcome, Row, Verdict)
 
 CONFIG = AdapterConfig(messages_in_flight=8, command_queue_depth=8, notification_slots=2,
@@ -2023,7 +2024,7 @@ def test_notifications_for_who_is_in_reset_are_dropped() -> None:
     model.command(model.cycle, 0, send(notify=True))
     assert model.attempt(model.cycle, 0, seen=OK) == OK
     model.complete(model.cycle)
-    model.reset_end(model.cycle, 1)
+    model.reset_end(model.cycle + EVENT_PUSH_CYCLES + 1, 1)
     assert model.events(1) == [] and model.receive_cursor(1, 1) == 48
     model.set_lease(model.cycle + 10, 0)
     for _ in range(2):
@@ -2031,6 +2032,14 @@ def test_notifications_for_who_is_in_reset_are_dropped() -> None:
         with pytest.raises(ModelMismatch, match="expected accepted with OK, seen"):
             model.attempt(model.cycle, 0, seen=busy)
         assert model.attempt(model.cycle, 0, seen=OK) == OK
+
+
+def test_notification_that_comes_with_the_end_of_a_reset_is_kept() -> None:
+    model = make_model(slack_cycles=2)
+    begin_reset(model, 1)
+    status_of(model, notify=True)
+    model.reset_end(model.cycle + EVENT_PUSH_CYCLES, 1)
+    assert [event.count for event in model.events(1)] == [16]
 
 
 def test_bus_errors_of_who_is_in_reset_are_not_told() -> None:

@@ -146,6 +146,8 @@ RECORDS: dict[str, Callable[[Sequence[Any]], list[Any]]] = {
         records, is_level(RecordKind.RESETTING), data=lambda r: r.data ^ 0b1111),
     "a-lease-that-has-not-passed": lambda records: changed(
         records, is_level(RecordKind.EXPIRED), partition=lambda r: r.partition ^ 1),
+    "a-pop-that-took-nothing": lambda records: changed(
+        records, lambda r: r.register == "event_pop" and r.waiting, waiting=lambda _: False),
     "a-denied-access-is-lost": lambda records: without(records, is_level(RecordKind.DENIED)),
 }
 
