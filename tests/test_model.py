@@ -11,9 +11,8 @@ import pytest
 
 from mvxl.config import AdapterConfig
 from mvxl.messages import EventKind, GrantKind, Kind, Op, Status
-from sim.model import (DROPPED, EVENT_PUSH_CYCLES, Command, CommitReason, Counters, ErrorWindow, Event,
-                       FaultRecord,
-                       Flight, Model, ModelMismatch, Outcome, Row, Verdict)
+from sim.model import (DROPPED, EVENT_PUSH_CYCLES, Command, CommitReason, Counters, ErrorWindow,
+                       Event, FaultRecord, Flight, Model, ModelMismatch, Outcome, Row, Verdict)
 
 CONFIG = AdapterConfig(messages_in_flight=8, command_queue_depth=8, notification_slots=2,
                        burst_beats=8, data_queue_beats=64)
