@@ -115,3 +115,23 @@ async def reset_clears_the_page(dut: Any) -> None:
     assert (await bench.read(0, "completed"))["count"] == 0
     assert await bench.partitions[0].receive_cursor(INBOX) == 64
     await bench.check()
+
+
+@case
+async def reset_ends_a_halt(dut: Any) -> None:
+    """A partition that is halted when it is reset runs its next command, without RESUME."""
+    bench = await Bench.start(dut)
+    driver = bench.partitions[0]
+    source = bench.entries[SOURCE].base
+    bench.memory.set_errors((source, source + 64, "r"))
+    await driver.send(SOURCE, 0, INBOX + 1, 64)
+    assert (await bench.event(0)).status is Status.READ_ERROR
+    assert (await driver.status()).halted
+    await bench.manager.reset_partition(0)
+    driver.forget()
+    assert not (await driver.status()).halted
+    await bench.accesses()
+    await driver.send(SOURCE, 64, INBOX + 1, 64, event=True, tag=1)
+    assert (await bench.event(0)).status is Status.OK
+    bench.expect(0, SOURCE, 64, INBOX + 1, 0, 64)
+    await bench.check()
