@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults in grants, rings, protection, fairness and counters: the tests of the whole adapter find
-them.
+"""Faults in grants, rings, protection, fairness, counters and resets: the tests of the whole
+adapter find them.
 
 Like test_faults_planted.py: those that are not marked `quick` are run with MVXL_REGRESS=1.
 """
@@ -78,6 +78,22 @@ FAULTS = [
     fault("unfair", "contention", "all_to_one_destination", "queues.py",
           "at.overtaken.eq((waits_too & seniority.seniors & self.event_room).any())",
           "at.overtaken.eq(0)"),
+    # The manager.
+    fault("mvcl-shifts-a-send", "mvcl", "mvcl_moves_no_cursor_in_flight", "front.py",
+          "lock.next_position.eq(Mux(is_send, next_position, lock.position))",
+          "lock.next_position.eq(next_position)"),
+    fault("raw-mvxl-beyond-the-end", "manager", "raw_mvxl_refused", "control.py",
+          "beyond.eq(end > 1 << config.address_bits)", "beyond.eq(0)"),
+    fault("raw-mvxl-as-a-partition", "manager", "raw_mvxl_moves", "front.py",
+          "Mux(is_move, config.manager, partition)", "partition"),
+    fault("raw-mvxl-always-ok", "manager", "raw_mvxl_errors", "control.py",
+          "status.eq(self.completed_status)]\n", "status.eq(Status.OK)]\n"),
+    fault("reset-keeps-completed-compare", "manager", "reset_clears_the_page", "events.py",
+          "compares.write_en.eq(self.compare.en | self.cleared)",
+          "compares.write_en.eq(self.compare.en)"),
+    fault("reset-keeps-a-halt", "manager", "reset_ends_a_halt", "queues.py",
+          "resuming[p].eq(0), self.halted[p].eq(0)]\n\n        # WAIT_LIMIT",
+          "resuming[p].eq(0)]\n\n        # WAIT_LIMIT"),
     # Counters.
     fault("refusal-not-counted", "counters", "each_pair", "counters.py",
           "refused.eq(done.command & (done.status != Status.OK))", "refused.eq(0)"),
