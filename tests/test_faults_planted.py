@@ -267,13 +267,6 @@ RANDOM_FAULTS = [
     random_fault("commit-before-the-ends", (30, 29),
           ("control.py", "~self.ending.any()", "1"),
           says="expected after the end of the grant", messages=250),
-    random_fault("no-hold-at-commit", (3, 30),
-          ("control.py",
-           "self.hold.eq(beginning | changing.ongoing(\"SUM\") | changing.ongoing(\"CHECK\")"
-           "\n                                 | changing.ongoing(\"INVALIDATE\") |"
-           " changing.ongoing(\"GRANTS\"))",
-           "self.hold.eq(0)"),
-          says="expected ", messages=250),
     # Partition resets.
     random_fault("lock-stays-in-reset", (16, 23),
           ("completion.py", "self.releases.valid.eq(holds & ~late)",
