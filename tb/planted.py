@@ -7,15 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import mvxl
 from sim.toolchain import ROOT
 
 from .harness import FAILED, testcases
 
-__all__ = ["PlantedFault", "check_found", "check_plantable"]
+__all__ = ["PlantedFault", "check_found", "check_plantable", "run_or_skip"]
 
 PACKAGE = Path(mvxl.__file__).parent
 
@@ -32,6 +36,16 @@ class PlantedFault:
     test: tuple[str, str]
     says: str
     quick: bool = False
+
+
+def run_or_skip(faults: Iterable[Any]) -> list[Any]:
+    """Parameters of a test: the `quick` faults, and all with MVXL_REGRESS=1 in the environment.
+
+    A fault has a `name`, and `quick`.
+    """
+    return [pytest.param(fault, id=fault.name, marks=pytest.mark.skipif(
+        not fault.quick and os.environ.get("MVXL_REGRESS") != "1",
+        reason="takes a while; MVXL_REGRESS=1 runs it")) for fault in faults]
 
 
 def check_found(fault: PlantedFault, folder: Path) -> None:

@@ -26,7 +26,7 @@ import mvxl
 from sim.regress import run_campaign, simulator
 from sim.toolchain import ROOT
 from tb.harness import FAILED
-from tb.planted import PlantedFault, check_found, check_plantable
+from tb.planted import PlantedFault, check_found, check_plantable, run_or_skip
 
 PACKAGE = Path(mvxl.__file__).parent
 
@@ -366,12 +366,6 @@ RANDOM_FAULTS = [
           ("control.py", "beyond.eq(end > 1 << config.address_bits)", "beyond.eq(0)"),
           says="MVXL: expected none", messages=250),
 ]
-
-
-def run_or_skip(faults: Sequence[PlantedFault | RandomFault]) -> list[object]:
-    return [pytest.param(planted, id=planted.name, marks=pytest.mark.skipif(
-        not planted.quick and os.environ.get("MVXL_REGRESS") != "1",
-        reason="takes a while; MVXL_REGRESS=1 runs it")) for planted in faults]
 
 
 def text_with(old: str, path: Path) -> str:

@@ -7,14 +7,13 @@ of a simulator: those that are not marked `quick` are run with MVXL_REGRESS=1 in
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 
 from tb.harness import testcases as cases_of
-from tb.planted import PlantedFault, check_found, check_plantable
+from tb.planted import PlantedFault, check_found, check_plantable, run_or_skip
 
 BENCH = "tb_figures"
 
@@ -99,11 +98,7 @@ def test_every_step_has_its_tests() -> None:
         f"fig12_{step}_{form}" for step in range(1201, 1207) for form in ("engine", "processor")}
 
 
-@pytest.mark.parametrize("step", [
-    pytest.param(fault, id=fault.name, marks=pytest.mark.skipif(
-        not fault.quick and os.environ.get("MVXL_REGRESS") != "1",
-        reason="takes a while; MVXL_REGRESS=1 runs it"))
-    for fault in STEPS])
+@pytest.mark.parametrize("step", run_or_skip(STEPS))
 def test_without_step(step: PlantedFault, tmp_path: Path) -> None:
     check_found(step, tmp_path)
 

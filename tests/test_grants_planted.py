@@ -7,12 +7,11 @@ Like test_faults_planted.py: those that are not marked `quick` are run with MVXL
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tb.planted import PlantedFault, check_found, check_plantable
+from tb.planted import PlantedFault, check_found, check_plantable, run_or_skip
 
 
 def fault(name: str, module: str, testcase: str, file: str, old: str, new: str, *,
@@ -105,11 +104,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("planted", [
-    pytest.param(planted, id=planted.name, marks=pytest.mark.skipif(
-        not planted.quick and os.environ.get("MVXL_REGRESS") != "1",
-        reason="takes a while; MVXL_REGRESS=1 runs it"))
-    for planted in FAULTS])
+@pytest.mark.parametrize("planted", run_or_skip(FAULTS))
 def test_planted_fault(planted: PlantedFault, tmp_path: Path) -> None:
     check_found(planted, tmp_path)
 

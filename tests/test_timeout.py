@@ -7,7 +7,6 @@ the environment, which tries more stops, too.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from sim.build import Model
 from tb.harness import run_case, system_model
 from tb.harness import testcases as cases_of
-from tb.planted import PlantedFault, check_found, check_plantable
+from tb.planted import PlantedFault, check_found, check_plantable, run_or_skip
 
 MODULE = "tb_timeout"
 
@@ -76,11 +75,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("fault", [
-    pytest.param(each, id=each.name, marks=pytest.mark.skipif(
-        not each.quick and os.environ.get("MVXL_REGRESS") != "1",
-        reason="takes a while; MVXL_REGRESS=1 runs it"))
-    for each in FAULTS])
+@pytest.mark.parametrize("fault", run_or_skip(FAULTS))
 def test_planted_fault(fault: PlantedFault, tmp_path: Path) -> None:
     check_found(fault, tmp_path)
 
