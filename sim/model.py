@@ -1312,10 +1312,14 @@ class Model:
         views = self._views()
         # Time matters only to a head that waits.
         late = self._slack_cycles if head.wait_status is not None else 0
-        for sampled in range(self.cycle, self.cycle - late - 1, -1):
-            for view in views:
-                for verdict in self._verdicts(partition, head, sampled, view):
-                    choices.setdefault(verdict, self._place_for(head, view))
+        # MAX_COUNT is looked at before the rest of what a decision depends on.
+        limits = dict.fromkeys(view.partitions.get(partition, self._partitions[partition]).max_count
+                               for view in views)
+        for max_count in limits:
+            for sampled in range(self.cycle, self.cycle - late - 1, -1):
+                for view in views:
+                    for verdict in self._verdicts(partition, head, max_count, sampled, view):
+                        choices.setdefault(verdict, self._place_for(head, view))
         return choices
 
     def _place_for(self, head: _Queued, view: _Past) -> _Place:
@@ -1328,7 +1332,8 @@ class Model:
             return _Place(entry.cursor, entry.position)
         return _Place(entry.placed_cursor, entry.placed_position)
 
-    def _verdicts(self, partition: int, head: _Queued, sampled: int, view: _Past) -> list[Verdict]:
+    def _verdicts(self, partition: int, head: _Queued, max_count: int, sampled: int,
+                  view: _Past) -> list[Verdict]:
         """The verdicts that the contract allows, the usual one first.
 
         `sampled`: the cycle in which CANCEL and the wait limit were looked at; `view`: the state
@@ -1345,7 +1350,7 @@ class Model:
             if state.resume_mark is not None and head.number > state.resume_mark:
                 return [returned]
             return [Verdict(True, Status.ABORTED)]
-        fault = self._fault_of(partition, state, head, sampled, view)
+        fault = self._fault_of(partition, state, head, max_count, sampled, view)
         if fault is not None:
             return [Verdict(True, fault)]
 
@@ -1420,8 +1425,8 @@ class Model:
         return any(state.queue[0].blocked and state.queue[0].command.dst_id == network_id
                    for q, state in enumerate(self._partitions) if q != partition and state.queue)
 
-    def _fault_of(self, partition: int, state: _Partition, head: _Queued, sampled: int,
-                  view: _Past) -> Status | None:
+    def _fault_of(self, partition: int, state: _Partition, head: _Queued, max_count: int,
+                  sampled: int, view: _Past) -> Status | None:
         """The refusal that waits for nothing, in the order in which the contract checks; or None.
         """
         command = head.command
@@ -1432,7 +1437,7 @@ class Model:
             return Status.CANCELLED
         if op not in (Op.SEND.value, Op.MVCL.value, Op.GRANT.value, Op.MVXL.value):
             return Status.BAD_OP
-        if command.count == 0 or command.count > state.max_count:
+        if command.count == 0 or command.count > max_count:
             return Status.BAD_COUNT
         if op == Op.MVXL.value:
             return self._fault_of_mvxl(partition, command, view)

@@ -202,10 +202,16 @@ class Bench:
             self._address(page, register, index), layout.pack(**fields))
 
     def post(self, page: int, register: str, **fields: int) -> Any:
-        """Hand a write of a partition's register to the manager of the bus; an event to wait for.
+        """Hand a write of a register to the manager of the bus; an event to wait for.
 
-        Writes that are posted one after the other follow each other without a pause.
+        Writes that are posted one after the other follow each other without a pause. A write of
+        the manager's page has privilege.
         """
+        if page == PAGE_OF_MANAGER:
+            layout = self.map.manager[register]
+            return self.master.init_write(
+                self._address(page, register, 0), layout.pack(**fields).to_bytes(4, "little"),
+                prot=AxiProt.PRIVILEGED)
         layout = self.map.partition[register]
         prot = AxiProt.PRIVILEGED if layout.privileged else AxiProt(0)
         return self.master.init_write(self._address(page, register, 0),

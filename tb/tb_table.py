@@ -11,7 +11,7 @@ from cocotb.triggers import with_timeout
 from cocotbext.axi.constants import AxiProt, AxiResp
 
 from mvxl.driver import CommitRefused, RewindRefused, TableEntry
-from mvxl.messages import Status
+from mvxl.messages import Op, Status
 from sim.memory import Kind
 from sim.transport import AxiLiteTransport, BusError
 
@@ -141,6 +141,42 @@ async def commit_waits_for_the_old_entry(dut: Any) -> None:
         await bench.completed(0, number)
         assert not [access for access in await bench.check()
                     if old.base <= access.address < old.base + old.length]
+
+
+@case
+async def commands_behind_a_revoke(dut: Any) -> None:
+    """From the write on: a COMMAND in the next write already gets the fault, however many there
+    are before it and at the source's side as at the destination's.
+    """
+    bench = await Bench.start(dut)
+    driver = bench.partitions[0]
+    for network_id, fault in ((INBOX + 1, Status.DST_FAULT), (SOURCE, Status.SRC_FAULT)):
+        entry = bench.entries[network_id]
+        for number in range(8):
+            for pause in range(3):
+                await bench.commit(network_id, entry)
+                cursor = await bench.partitions[1].receive_cursor(INBOX + 1)
+                # The parameters, with a message that is not counted.
+                await bench.completed(0, await driver.send(SOURCE, 0, INBOX + 1, 8))
+                bench.expect(0, SOURCE, 0, INBOX + 1, cursor, 8)
+                for tag in range(number):
+                    bench.post(0, "command", op=Op.SEND.value, event=1, tag=tag)
+                await bench.idle_cycles(pause)
+                revoke = bench.post(PAGE_OF_MANAGER, "entry_revoke", id=network_id)
+                behind = [bench.post(0, "command", op=Op.SEND.value, event=1, tag=number + n)
+                          for n in range(2)]
+                for write in (revoke, *behind):
+                    await write.wait()
+                    assert write.data.resp == AxiResp.OKAY
+                await bench.wait_idle()
+                statuses = [event.status for event in await bench.events(0)]
+                done = statuses.count(Status.OK)
+                assert done <= number and statuses[done:] == [fault] * (number + 2 - done), (
+                    f"{statuses} of {number} commands before a revoke of {network_id}")
+                for n in range(1, done + 1):
+                    bench.expect(0, SOURCE, 0, INBOX + 1, cursor + 8 * n, 8)
+                await bench.check()
+        await bench.commit(network_id, entry)
 
 
 @case

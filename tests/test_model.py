@@ -419,6 +419,21 @@ def test_decision_may_be_late_to_see_a_completion_and_a_rewind() -> None:
         assert model.attempt(model.cycle, 2, seen=seen) == seen
 
 
+def test_decision_may_look_at_max_count_before_the_rest() -> None:
+    for late, legal in [(4, True), (5, False)]:
+        model = make_model(slack_cycles=4)
+        accept(model, 0)
+        model.command(model.cycle, 0, send(dst_id=3, fence=True))
+        model.set_partition(model.cycle, 0, max_count=1)
+        changed = model.cycle
+        model.complete(changed + 1)
+        if legal:
+            assert model.attempt(changed + late, 0, seen=OK) == OK
+        else:
+            with pytest.raises(ModelMismatch, match="seen accepted with OK"):
+                model.attempt(changed + late, 0, seen=OK)
+
+
 def test_decision_may_be_late_with_another_in_between() -> None:
     model = make_model(slack_cycles=4)
     accept(model, 0)
