@@ -616,9 +616,18 @@ class Bench:
 
     def value(self, manager: bool, number: int, word: int, name: str, cycle: int) -> int:
         """What hardware supplied for a register in `cycle`."""
+        name = SHARED.get(name, name)
         shape = (self.bank.manager_value if manager else self.bank.partition_value).shape()
         row = _supplied(self.seed, manager, number, word, cycle, shape.size)
         return row >> shape[name].offset & 0xFFFF_FFFF
+
+
+#: Registers that read as the same word, and the name of that.
+SHARED = {
+    "receive2_cursor": "receive_cursor", "receive2_head": "receive_head",
+    **{f"counter_{what}_{half}": f"counter_{half}"
+       for what in ("messages", "bytes", "refused", "waited") for half in ("lo", "hi")},
+}
 
 
 @dataclass(frozen=True)

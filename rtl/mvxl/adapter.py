@@ -92,8 +92,7 @@ class Adapter(wiring.Component):
             self.irq.eq(control.irq),
             self.irq_manager.eq(control.irq_manager),
             control.partition_reset.eq(self.partition_reset),
-            control.ready.eq(front.ready & queues.ready & grants.ready & events.ready
-                             & counters.ready & faults.ready),
+            control.ready.eq(front.ready & queues.ready & events.ready & counters.ready),
         ]
 
         # Control → queues.

@@ -210,7 +210,7 @@ class CompletionUnit(wiring.Component):
         orphan = data.StructLayout({
             "partition": config.partition_bits, "kind": Kind, "moves": 1, "holds": 1,
             "dst_id": ID_BITS})
-        m.submodules.orphans = orphans = Queue(orphan, depth=depth)
+        m.submodules.orphans = orphans = Queue(orphan, depth=depth, block=True)
         oldest = orphans.o.payload
         orphan_count = Signal(range(depth + 2))
         orphaned = Signal()

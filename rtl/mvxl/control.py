@@ -13,7 +13,7 @@ from .counters import COUNTER_BITS, SELECT_BITS, Counter
 from .events import COMPLETED_BITS, Event
 from .faults import LOST_BITS
 from .grants import Target
-from .memory import ScrubbedMemory
+from .memory import BlockMemory, ScrubbedMemory
 from .messages import (
     ID_BITS,
     TOKEN_BITS,
@@ -425,10 +425,10 @@ class Control(wiring.Component):
         ]
         # A table in block RAM needs the second cycle for itself.
         domain = m.d.sync if lookup_cycles(config) == 1 else m.d.comb
-        for field in (value.receive_cursor.cursor, value.receive2_cursor.cursor):
-            domain += field.eq(Mux(mine, self.query_cursor, 0))
-        for field in (value.receive_head.head, value.receive2_head.head):
-            domain += field.eq(Mux(mine, self.query_head, 0))
+        domain += [
+            value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0)),
+            value.receive_head.head.eq(Mux(mine, self.query_head, 0)),
+        ]
 
         events = Signal(config.partitions)
         for p, count in enumerate(self.events_waiting):
@@ -482,16 +482,19 @@ class Control(wiring.Component):
         reader = self.grant_reader
         held = Signal()
         live = Signal()
-        kind = Signal(GrantKind)
         busy = Signal()
+        kind = Signal(GrantKind)
         told = Signal()         # addresses are told
         m.d.comb += [
             reader.eq(Mux(bank.read_manager, bank.read_index, bank.read_partition)),
+            kind.eq(Mux(held, self.grant.kind, GrantKind.ENGINE)),
+            told.eq(live & (self.grant.kind == GrantKind.CPU)),
+        ]
+        # As of the cycle in which the grant was read: one that is given then is not shown yet.
+        m.d.sync += [
             held.eq(self.held.bit_select(reader, 1)),
             live.eq(self.live.bit_select(reader, 1)),
-            kind.eq(Mux(held, self.grant.kind, GrantKind.ENGINE)),
-            busy.eq(self.busy.bit_select(reader, 1) & held),
-            told.eq(live & (self.grant.kind == GrantKind.CPU)),
+            busy.eq((self.busy & self.held).bit_select(reader, 1)),
         ]
         m.d.sync += lock.id.eq(Mux(held, self.grant.dst_id, 0))
         for word in (value.grant_state, lock):
@@ -803,9 +806,9 @@ class Control(wiring.Component):
         # changes nothing.
         owner = data.StructLayout({"consumes": 1, "id": ID_BITS, "count": OFFSET_BITS})
         release = data.StructLayout({"token": TOKEN_BITS, "count": OFFSET_BITS})
-        m.submodules.owner_requests = owner_requests = ScrubbedMemory(
+        m.submodules.owner_requests = owner_requests = BlockMemory(
             owner, depth=config.partitions)
-        m.submodules.release_requests = release_requests = ScrubbedMemory(
+        m.submodules.release_requests = release_requests = BlockMemory(
             release, depth=config.partitions)
         busy = Signal(config.partitions)            # REWIND or CONSUME
         done = Signal(config.partitions)
@@ -834,6 +837,8 @@ class Control(wiring.Component):
         asked_release = Signal(release)
         ends = Signal()
         releases = Signal()
+        wanted = Signal(data.StructLayout({"ends": 1, "releases": 1, "owns": 1}))
+        fetched = Signal(wanted.shape())    # what was read of the memories is of this, in turn
         self._asked = asked = Signal(data.StructLayout({"any": 1, "order": Order(config)}))
         self._asked_taken = Signal()
         m.d.comb += [
@@ -843,7 +848,10 @@ class Control(wiring.Component):
             ends.eq(self.ending.bit_select(turn, 1)),
             # While a change of an entry finds the grants on it, none of them may be released.
             releases.eq(release_asked.bit_select(turn, 1) & ~self._change_ends_grants),
-            asked.any.eq(ends | releases | busy.bit_select(turn, 1)),
+            wanted.ends.eq(ends),
+            wanted.releases.eq(releases),
+            wanted.owns.eq(busy.bit_select(turn, 1)),
+            asked.any.eq(wanted.as_value().any() & (wanted == fetched)),
             asked.order.partition.eq(turn),
             asked.order.id.eq(asked_owner.id),
             asked.order.token.eq(asked_release.token),
@@ -853,7 +861,8 @@ class Control(wiring.Component):
                     releases, OrderKind.RELEASE, Mux(
                         asked_owner.consumes, OrderKind.CONSUME, OrderKind.REWIND)))),
         ]
-        with m.If(~asked.any | self._asked_taken):
+        m.d.sync += fetched.eq(Mux(self._asked_taken, 0, wanted))
+        with m.If(~wanted.as_value().any() | self._asked_taken):
             m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
         kind = self.orders.payload.kind
         for p in everyone:
@@ -938,11 +947,10 @@ class Control(wiring.Component):
             value.memory_state.channel.eq(self.channel),
             self.counter_which.eq(bank.read_word[1:3]),
         ]
-        for name in ("messages", "bytes", "refused", "waited"):
-            m.d.comb += [
-                value[f"counter_{name}_lo"].count.eq(self.counter_value[:32]),
-                value[f"counter_{name}_hi"].count.eq(self.counter_value[32:]),
-            ]
+        m.d.comb += [
+            value.counter_lo.count.eq(self.counter_value[:32]),
+            value.counter_hi.count.eq(self.counter_value[32:]),
+        ]
         recorded = Signal()
         m.d.comb += recorded.eq(self.fault_valid.bit_select(reader, 1))
         for field, source in (

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import AdapterConfig
 from .engine import fault_signature
-from .memory import ScrubbedMemory
+from .memory import RowMemory
 from .messages import Status
 from .registers import violation_layout
 
@@ -50,14 +50,13 @@ class FaultLog(wiring.Component):
 
     Members
     -------
-    ready : Out(1)
     read_fault : In(struct {en, partition, address})
         A beat came with an error. It becomes a record when its command fails.
     fault : In(struct {en, partition, status, write, address})
         A command failed. The address counts for writes; for reads it is that of `read_fault`.
     write_violation, read_violation : In(struct {en, partition, address})
         An access was refused: as `registers.RegisterBank` tells it. It becomes a record with
-        status NOT_PERMITTED and the register's offset in the page as address. Not before `ready`.
+        status NOT_PERMITTED and the register's offset in the page as address.
     clear : In(config.partitions)
         Bit p: drop partition p's record.
     valid : Out(config.partitions)
@@ -73,7 +72,6 @@ class FaultLog(wiring.Component):
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
         super().__init__({
-            "ready": Out(1),
             "read_fault": In(fault_signature(config)),
             "fault": In(data.StructLayout({
                 "en": 1, "partition": config.partition_bits, "status": Status, "write": 1,
@@ -97,8 +95,8 @@ class FaultLog(wiring.Component):
         m = Module()
         config = self.config
         record = data.StructLayout({"write": 1, "status": Status, "lost": LOST_BITS})
-        m.submodules.records = records = ScrubbedMemory(record, depth=config.partitions, reads=2)
-        # Addresses need no scrubbing: each is written before its record becomes valid.
+        # Nothing here needs scrubbing: it is written before its record becomes valid.
+        m.submodules.records = records = RowMemory(record, depth=config.partitions, reads=2)
         m.submodules.addresses = addresses = self._address_memory()
         m.submodules.pending = pending = self._address_memory()
         write_address, read_address = addresses.write_port(), addresses.read_port(domain="comb")
@@ -109,7 +107,6 @@ class FaultLog(wiring.Component):
         old = Signal(record)
         new = Signal(record)
         m.d.comb += [
-            self.ready.eq(records.ready),
             write_pending.en.eq(self.read_fault.en),
             write_pending.addr.eq(self.read_fault.partition),
             write_pending.data.eq(self.read_fault.address),

@@ -13,9 +13,10 @@ step  what happens (with a table in LUT RAM)
 3     decision: accepted (lock, space and event room together), refused, or returned
 ====  ===========================================================================
 
-MVXL is checked against the grant of its partition instead of the table. Its destination may begin
-behind the end of a ring, so two steps before the check find its byte position. Orders of the
-control take slots, too; those that end a grant take one step more, to read it first.
+MVXL is checked against the grant of its partition instead of the table, which takes a step more to
+read. Its destination may begin behind the end of a ring, so two steps before the check find its
+byte position. Orders of the control take slots, too; those that end a grant take two steps more,
+to read it first.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class FrontEnd(wiring.Component):
         m = Module()
         config = self.config
         source_step = lookup_cycles(config)
-        last_step = source_step + 4     # of the longest slot, MVXL's
+        last_step = source_step + 5     # of the longest slot, MVXL's
 
         m.submodules.table = table = TranslationTable(config)
         m.submodules.bounds = bounds = BoundsChecker(config)
@@ -197,7 +198,7 @@ class FrontEnd(wiring.Component):
             OFFSET_BITS, depth=config.partitions, zeroed=True)
         wiring.connect(m, wiring.flipped(self.releases), lock.releases)
         m.d.comb += [
-            self.ready.eq(table.ready & lock.ready & max_counts.ready),
+            self.ready.eq(table.ready & max_counts.ready),
             self.freed.eq(lock.freed),
             self.freed_id.eq(lock.freed_id),
             lock.query_id.eq(self.query_id),
@@ -240,7 +241,7 @@ class FrontEnd(wiring.Component):
         order_next = Signal()
         deciding = Signal()
         starting = Signal()     # a request's slot begins
-        m.d.comb += step_before.eq(source_step + 1 + Mux(is_mvxl, 2, is_ending))
+        m.d.comb += step_before.eq(source_step + 1 + Mux(is_mvxl, 3, Mux(is_ending, 2, 0)))
         m.d.sync += at_decision.eq((step != 0) & (step == step_before))
         with m.If(step == 0):
             with m.If(self.ready & self.orders.valid
@@ -273,7 +274,7 @@ class FrontEnd(wiring.Component):
 
         # Lookups. IDs are compared in all their bits: those above the table name no entry.
         at_source = Signal()
-        m.d.sync += at_source.eq(step == source_step - 1)
+        m.d.sync += at_source.eq(step == Mux(is_mvxl, source_step, source_step - 1))
         m.d.comb += [
             # An order's ID is there from step 1 on, a request's from step 0 on.
             lock.capture.eq(step == Mux(ordering, source_step + 1, source_step)),
@@ -293,7 +294,7 @@ class FrontEnd(wiring.Component):
         moved_position = Signal(OFFSET_BITS)    # where MVXL's destination begins
         position = Signal(OFFSET_BITS)
         has_moved = Signal()
-        m.d.sync += has_moved.eq((step == source_step + 2) & ~at_decision | has_moved & (step != 0))
+        m.d.sync += has_moved.eq((step == source_step + 3) & ~at_decision | has_moved & (step != 0))
         with m.If(is_mvcl):
             m.d.comb += position.eq(command.dst_offset)
         with m.Elif(is_mvxl & has_moved):
@@ -333,13 +334,13 @@ class FrontEnd(wiring.Component):
         goes_round = Signal()
         next_position = Signal(OFFSET_BITS)
         m.d.comb += [
-            addend.eq(Mux(is_mvxl & (step == source_step + 2), command.dst_offset, count)),
+            addend.eq(Mux(is_mvxl & (step == source_step + 3), command.dst_offset, count)),
             over.eq(addend - bounds.to_end),
             reaches_end.eq(entry.ring & (over >= 0)),
             goes_round.eq((over > 0) & ~is_move),
             next_position.eq(Mux(reaches_end, over, position + addend)),
         ]
-        with m.If(step == source_step + 2):
+        with m.If(step == source_step + 3):
             m.d.sync += moved_position.eq(next_position)
 
         def single(last: Signal) -> Value:

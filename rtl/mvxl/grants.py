@@ -11,13 +11,13 @@ it.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import OFFSET_BITS, WAIT_BITS, AdapterConfig
-from .memory import ScrubbedMemory
+from .memory import BlockMemory
 from .messages import Grant, GrantKind
 
 __all__ = ["GrantUnit", "Target"]
@@ -43,13 +43,12 @@ class GrantUnit(wiring.Component):
 
     Members
     -------
-    ready : Out(1)
     partition : In(config.partition_bits)
-        Whose grant the front end looks at; a cycle later:
+        Whose grant the front end looks at.
     grant : Out(Grant)
-        Its grant, or the last one it had.
+        Two cycles later: its grant, or the last one it had.
     acknowledged : Out(32)
-        Bytes of it, from its start and without a gap, that were moved and acknowledged.
+        A cycle later: bytes of it, from its start and without a gap, that were moved and acknowledged.
     moving : Out(1)
         Its GRANT, or an MVXL under it, is in flight; as of the same time as `acknowledged`.
     live, expired, ending, held : Out(config.partitions)
@@ -77,8 +76,11 @@ class GrantUnit(wiring.Component):
     lapsed : Out(struct {en, partition})
         A grant was found to have passed its lease.
     reader : In(config.partition_bits)
-        Whose grant is shown, combinational:
-    shown, shown_target, shown_acknowledged : Out
+        Whose grant is shown.
+    shown, shown_target : Out
+        A cycle later. Anything, if the grant was given while `reader` was looked at.
+    shown_acknowledged : Out(32)
+        Combinational.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -87,7 +89,6 @@ class GrantUnit(wiring.Component):
         everyone = config.partitions
         event = data.StructLayout({"en": 1, "partition": bits})
         super().__init__({
-            "ready": Out(1),
             "partition": In(bits),
             "grant": Out(Grant(config)),
             "acknowledged": Out(OFFSET_BITS),
@@ -121,30 +122,26 @@ class GrantUnit(wiring.Component):
         config = self.config
         everyone = range(config.partitions)
 
-        # Records. What a partition had last stays, so that its next token is another one.
-        m.submodules.grants = grants = ScrubbedMemory(
+        # Records. What a partition had last stays, so that its next token is another one: after a
+        # reset, too, and whatever it was before.
+        m.submodules.grants = grants = BlockMemory(
             Grant(config), depth=config.partitions, reads=2)
-        m.submodules.targets = targets = Memory(
-            shape=Target(config), depth=config.partitions, init=[],
-            attrs={"ram_style": "distributed"})
-        write_target = targets.write_port()
-        read_target = targets.read_port(domain="comb")
+        m.submodules.targets = targets = BlockMemory(Target(config), depth=config.partitions)
         given = Signal(Grant(config))
         m.d.comb += [
-            self.ready.eq(grants.ready),
             given.eq(self.give.grant),
             given.token.eq(self.grant.token + 1),
             grants.write_en.eq(self.give.en),
             grants.write_row.eq(self.give.partition),
             grants.write_data.eq(given),
-            write_target.en.eq(self.give.en),
-            write_target.addr.eq(self.give.partition),
-            write_target.data.eq(self.give.target),
+            targets.write_en.eq(self.give.en),
+            targets.write_row.eq(self.give.partition),
+            targets.write_data.eq(self.give.target),
             grants.read_row[0].eq(self.partition),
             grants.read_row[1].eq(self.reader),
-            read_target.addr.eq(self.reader),
+            targets.read_row[0].eq(self.reader),
             self.shown.eq(grants.read_data[1]),
-            self.shown_target.eq(read_target.data),
+            self.shown_target.eq(targets.read_data[0]),
         ]
         m.d.sync += self.grant.eq(grants.read_data[0])
 
@@ -176,44 +173,51 @@ class GrantUnit(wiring.Component):
             self.moving.eq(self.busy.bit_select(self.partition, 1)),
         ]
 
-        # Leases and revokes: a record a cycle is looked at, in turn. Fetch, then compare.
+        # Leases and revokes: a record a cycle is looked at, in turn. Fetch, subtract, compare.
         lookup = data.StructLayout({
             "start": WAIT_BITS, "kind": GrantKind,
             "src_id": config.id_bits, "dst_id": config.id_bits})
-        m.submodules.leases = leases = Memory(
-            shape=lookup, depth=config.partitions, init=[], attrs={"ram_style": "distributed"})
-        write_lease = leases.write_port()
-        read_lease = leases.read_port(domain="comb")
+        m.submodules.leases = leases = BlockMemory(lookup, depth=config.partitions)
         now = Signal(WAIT_BITS)
         turn = Signal(config.partition_bits)
+        fetched_for = Signal(config.partition_bits)
+        fetched_anew = Signal()     # it is not one that a new grant was about to replace
+        fetched = Signal(lookup)
         looked = Signal(lookup)
         looked_at = Signal(config.partition_bits)
-        looked_anew = Signal()      # the record is not one that a new grant is about to replace
+        looked_anew = Signal()
         elapsed = Signal(WAIT_BITS)
+
+        def is_given(partition: Value) -> Value:
+            return self.give.en & (self.give.partition == partition)
+
         m.d.comb += [
-            write_lease.en.eq(self.give.en),
-            write_lease.addr.eq(self.give.partition),
-            write_lease.data.start.eq(now),
-            write_lease.data.kind.eq(self.give.grant.kind),
-            write_lease.data.src_id.eq(self.give.grant.src_id),
-            write_lease.data.dst_id.eq(self.give.grant.dst_id),
-            read_lease.addr.eq(turn),
-            elapsed.eq(now - looked.start),
+            leases.write_en.eq(self.give.en),
+            leases.write_row.eq(self.give.partition),
+            leases.write_data.start.eq(now),
+            leases.write_data.kind.eq(self.give.grant.kind),
+            leases.write_data.src_id.eq(self.give.grant.src_id),
+            leases.write_data.dst_id.eq(self.give.grant.dst_id),
+            leases.read_row[0].eq(turn),
+            fetched.eq(leases.read_data[0]),
         ]
         m.d.sync += [
             now.eq(now + 1),
             turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1)),
-            looked.eq(read_lease.data),
-            looked_at.eq(turn),
-            looked_anew.eq(~(self.give.en & (self.give.partition == turn))),
+            fetched_for.eq(turn),
+            fetched_anew.eq(~is_given(turn)),
+            looked.eq(fetched),
+            looked_at.eq(fetched_for),
+            looked_anew.eq(fetched_anew & ~is_given(fetched_for)),
+            elapsed.eq(now - fetched.start),
         ]
 
         revoking = Signal(config.id_bits)
-        records_left = Signal(range(config.partitions + 2))     # for the revoke to look at
+        records_left = Signal(range(config.partitions + 3))     # for the revoke to look at
         m.d.comb += self.revoked.eq((records_left == 0) & ~self.revoke.en)
         with m.If(self.revoke.en):
-            # One more: the record that has just been fetched does not count.
-            m.d.sync += [revoking.eq(self.revoke.id), records_left.eq(config.partitions + 1)]
+            # Two more: those that have been fetched already do not count.
+            m.d.sync += [revoking.eq(self.revoke.id), records_left.eq(config.partitions + 2)]
         with m.Elif(records_left != 0):
             m.d.sync += records_left.eq(records_left - 1)
 

@@ -12,12 +12,12 @@ ring and is the cursor itself otherwise. The head of a ring is what its owner ha
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import OFFSET_BITS, AdapterConfig
-from .memory import LUT_ROWS, ScrubbedMemory
+from .memory import LUT_ROWS, RowMemory
 from .messages import Release
 
 __all__ = ["LockUnit", "TURN_BITS"]
@@ -46,14 +46,15 @@ class Placed(data.StructLayout):
 class LockUnit(wiring.Component):
     """Locks, cursors and heads of all entries.
 
+    After reset they are anything: an entry is to be cleared before the first message to it, and
+    what a lookup tells of it before that means nothing.
+
     Parameters
     ----------
     config : AdapterConfig
 
     Members
     -------
-    ready : Out(1)
-        After reset every entry is free, its cursor and head 0; this rises when that is so.
     id : In(config.id_bits)
         Entry to look up.
     capture : In(1)
@@ -95,7 +96,6 @@ class LockUnit(wiring.Component):
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
         super().__init__({
-            "ready": Out(1),
             "id": In(config.id_bits),
             "capture": In(1),
             "published": In(1),
@@ -128,12 +128,11 @@ class LockUnit(wiring.Component):
         config = self.config
         block = config.entries > LUT_ROWS
         count_bits = config.message_count_bits
-        memories: dict[str, ScrubbedMemory] = {}
 
-        def memory(name: str, shape: ShapeLike, reads: int) -> ScrubbedMemory:
-            memories[name] = m.submodules[name] = ScrubbedMemory(
+        def memory(name: str, shape: ShapeLike, reads: int) -> RowMemory:
+            m.submodules[name] = rows = RowMemory(
                 shape, depth=config.entries, reads=reads, block=block)
-            return memories[name]
+            return rows
 
         placed_rows = memory("placed", Placed(config), 1)
         # The counts a second time, for releases.
@@ -142,7 +141,6 @@ class LockUnit(wiring.Component):
         retired_cursors = memory("retired_cursors", OFFSET_BITS, 3)
         retired_positions = memory("retired_positions", OFFSET_BITS, 1)
         heads = memory("heads", OFFSET_BITS, 2)
-        m.d.comb += self.ready.eq(Cat(part.ready for part in memories.values()).all())
 
         # Lookup.
         placed = Signal(Placed(config))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memories that hold 0 after reset, whatever they held before."""
+"""Memories with one writer; some hold 0 after reset, whatever they held before."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["LUT_ROWS", "ScrubbedMemory"]
+__all__ = ["BlockMemory", "LUT_ROWS", "RowMemory", "ScrubbedMemory"]
 
 #: Up to this many rows a memory that may be either is made of LUT RAM, above of block RAM.
 LUT_ROWS = 64
 
 
-class ScrubbedMemory(wiring.Component):
-    """One writer, some readers; every row is 0 when `ready` rises.
-
-    After reset all rows are written with 0, one a cycle. Writes before `ready` are lost.
+class RowMemory(wiring.Component):
+    """One writer, some readers; after reset its rows hold anything.
 
     Parameters
     ----------
@@ -27,15 +25,12 @@ class ScrubbedMemory(wiring.Component):
         Rows.
     reads : int
         Read ports.
-    zeroed : bool
-        `write_data` is 0 until `ready`, so that it need not be gated.
     block : bool
         Block RAM: a read shows one cycle after its address, a write in the same cycle included.
         Otherwise LUT RAM: a read shows at once, a write from the next cycle on.
 
     Members
     -------
-    ready : Out(1)
     write_en : In(1)
     write_row : In(range(depth))
     write_data : In(shape)
@@ -43,7 +38,6 @@ class ScrubbedMemory(wiring.Component):
     read_data : Out(shape).array(reads)
     """
 
-    ready: Signal
     write_en: Signal
     write_row: Signal
     write_data: Signal
@@ -51,14 +45,11 @@ class ScrubbedMemory(wiring.Component):
     read_data: list[Signal]
 
     def __init__(self, shape: ShapeLike, *, depth: int, reads: int = 1,
-                 zeroed: bool = False, block: bool = False) -> None:
+                 block: bool = False) -> None:
         self._shape = shape
         self._depth = depth
-        self._reads = reads
-        self._zeroed = zeroed
         self._block = block
         super().__init__({
-            "ready": Out(1),
             "write_en": In(1),
             "write_row": In(range(depth)),
             "write_data": In(shape),
@@ -72,20 +63,124 @@ class ScrubbedMemory(wiring.Component):
             shape=self._shape, depth=self._depth, init=[],
             attrs={"ram_style": "block" if self._block else "distributed"})
         write = memory.write_port()
+        m.d.comb += [
+            write.en.eq(self.write_en),
+            write.addr.eq(self.write_row),
+            write.data.eq(self.write_data),
+        ]
         for row, data in zip(self.read_row, self.read_data):
             if self._block:
                 read = memory.read_port(transparent_for=(write,))
             else:
                 read = memory.read_port(domain="comb")
             m.d.comb += [read.addr.eq(row), data.eq(read.data)]
+        return m
 
+
+class BlockMemory(wiring.Component):
+    """One writer, some readers, in block RAM without a bypass; after reset its rows hold anything.
+
+    A read shows one cycle after its row. If the row was written in the read's cycle, it shows
+    anything: whoever reads takes care that it does not matter.
+
+    Parameters
+    ----------
+    shape, depth, reads
+        As of `RowMemory`.
+
+    Members
+    -------
+    write_en, write_row, write_data, read_row, read_data
+        As of `RowMemory`.
+    """
+
+    write_en: Signal
+    write_row: Signal
+    write_data: Signal
+    read_row: list[Signal]
+    read_data: list[Signal]
+
+    def __init__(self, shape: ShapeLike, *, depth: int, reads: int = 1) -> None:
+        self._shape = shape
+        self._depth = depth
+        super().__init__({
+            "write_en": In(1),
+            "write_row": In(range(depth)),
+            "write_data": In(shape),
+            "read_row": In(range(depth)).array(reads),
+            "read_data": Out(shape).array(reads),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # Yosys looks at `no_rw_check` when it makes a block RAM of a memory with a flop behind it,
+        # and otherwise builds logic for a read during a write.
+        m.submodules.memory = memory = Memory(
+            shape=self._shape, depth=self._depth, init=[],
+            attrs={"ram_style": "block", "no_rw_check": 1})
+        write = memory.write_port()
+        m.d.comb += [
+            write.en.eq(self.write_en),
+            write.addr.eq(self.write_row),
+            write.data.eq(self.write_data),
+        ]
+        for row, data in zip(self.read_row, self.read_data):
+            read = memory.read_port(domain="comb")
+            m.d.comb += read.addr.eq(row)
+            m.d.sync += data.eq(read.data)
+        return m
+
+
+class ScrubbedMemory(wiring.Component):
+    """A `RowMemory` of which every row is 0 when `ready` rises.
+
+    After reset all rows are written with 0, one a cycle. Writes before `ready` are lost.
+
+    Parameters
+    ----------
+    shape, depth, reads, block
+        As of `RowMemory`.
+    zeroed : bool
+        `write_data` is 0 until `ready`, at least in what matters, so that it need not be gated.
+
+    Members
+    -------
+    ready : Out(1)
+    write_en, write_row, write_data, read_row, read_data
+        As of `RowMemory`.
+    """
+
+    ready: Signal
+    write_en: Signal
+    write_row: Signal
+    write_data: Signal
+    read_row: list[Signal]
+    read_data: list[Signal]
+
+    def __init__(self, shape: ShapeLike, *, depth: int, reads: int = 1,
+                 zeroed: bool = False, block: bool = False) -> None:
+        self._rows = RowMemory(shape, depth=depth, reads=reads, block=block)
+        self._depth = depth
+        self._zeroed = zeroed
+        super().__init__({
+            "ready": Out(1),
+            **{name: self._rows.signature.members[name] for name in (
+                "write_en", "write_row", "write_data", "read_row", "read_data")},
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.rows = rows = self._rows
+        for own, row, data, read in zip(
+                self.read_row, rows.read_row, self.read_data, rows.read_data):
+            m.d.comb += [row.eq(own), data.eq(read)]
         scrub_row = Signal(range(self._depth))
         with m.If(self.ready | self._zeroed):
-            m.d.comb += write.data.eq(self.write_data)
+            m.d.comb += rows.write_data.eq(self.write_data)
         with m.If(self.ready):
-            m.d.comb += [write.en.eq(self.write_en), write.addr.eq(self.write_row)]
+            m.d.comb += [rows.write_en.eq(self.write_en), rows.write_row.eq(self.write_row)]
         with m.Else():
-            m.d.comb += [write.en.eq(1), write.addr.eq(scrub_row)]
+            m.d.comb += [rows.write_en.eq(1), rows.write_row.eq(scrub_row)]
             m.d.sync += scrub_row.eq(scrub_row + 1)
             with m.If(scrub_row == self._depth - 1):
                 m.d.sync += self.ready.eq(1)

@@ -49,7 +49,7 @@ _LANE_BITS = (WORD_BYTES - 1).bit_length()
 #: Properties that may be given to a component. The bank would ignore any other, so it is refused.
 _SUPPORTED = {
     "field": {"name", "desc", "sw", "hw", "reset", "encode", "onwrite", "woclr"},
-    "reg": {"name", "desc", "regwidth", "accesswidth", "privileged"},
+    "reg": {"name", "desc", "regwidth", "accesswidth", "privileged", "source"},
     "regfile": {"name", "desc"},
     "addrmap": {"name", "desc"},
 }
@@ -112,13 +112,15 @@ class Register:
     """A 32-bit register. `name` is in lower case; with its array's name before it, if it has one.
 
     `offset` is its distance from the start of its page (from its array's element 0), in bytes.
-    `privileged`: it answers only accesses with AxPROT[0] = 1, wherever it is.
+    `privileged`: it answers only accesses with AxPROT[0] = 1, wherever it is. `source`: the word
+    of the page's `values` that it reads as, its own name if it shares that with no other register.
     """
 
     name: str
     offset: int
     fields: Mapping[str, Field]
     array: Array | None
+    source: str
     privileged: bool = False
 
     def __getitem__(self, field: str) -> Field:
@@ -228,8 +230,8 @@ class Page:
 
     @property
     def values(self) -> data.StructLayout:
-        """The word of each register that hardware supplies."""
-        return data.StructLayout({r.name: r.layout for r in self if r.is_supplied})
+        """The words that hardware supplies, by `source`."""
+        return data.StructLayout({r.source: r.layout for r in self if r.is_supplied})
 
 
 @dataclass(frozen=True)
@@ -410,7 +412,9 @@ def _compile_register(node: Node, array: Array | None) -> Register:
         name=name if array is None else f"{array.name}_{name}",
         offset=node.raw_address_offset + (0 if array is None else array.offset),
         fields={field.inst_name: _compile_field(field) for field in node.fields()},
-        array=array, privileged=is_privileged(node))
+        array=array, source=node.get_property("source", default=None) or (
+            name if array is None else f"{array.name}_{name}"),
+        privileged=is_privileged(node))
     if not any(register.kinds <= together for together in _TOGETHER):
         kinds = ", ".join(sorted(kind.name for kind in register.kinds))
         raise RegisterMapError(f"{path}: fields of the kinds {kinds} cannot be in one register")
@@ -790,7 +794,7 @@ class RegisterBank(wiring.Component):
         m.d.sync += stored_word.eq(ram_word)
         readable: list[Value] = []
         stored: dict[int, list[Value]] = {}
-        words: list[Value] = []
+        shown: dict[tuple[bool, str], tuple[Value, list[Value]]] = {}
         for page, here, values in (
                 (self.map.partition, target.is_partition, self.partition_value),
                 (self.map.manager, target.is_manager, self.manager_value)):
@@ -802,11 +806,15 @@ class RegisterBank(wiring.Component):
                 if register.is_stored:
                     stored.setdefault(register.mask, []).append(match)
                     continue
-                selected = Signal(name=f"{register.name}_selected")
-                m.d.sync += selected.eq(match)
-                value = (Value.cast(values[register.name]) & register.mask
-                         if register.is_supplied else register.reset)
-                words.append(Mux(selected, value, 0))
+                value = (Value.cast(values[register.source]) & register.mask
+                         if register.is_supplied else Const(register.reset))
+                shown.setdefault((page is self.map.manager, register.source), (value, []))[1].append(
+                    match)
+        words: list[Value] = []
+        for (_, name), (value, matches) in shown.items():
+            selected = Signal(name=f"{name}_selected")
+            m.d.sync += selected.eq(_any_of(matches))
+            words.append(Mux(selected, value, 0))
         is_readable = Signal()
         stored_mask = Signal(WORD_BITS)
         m.d.sync += [

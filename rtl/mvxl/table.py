@@ -63,7 +63,7 @@ class TranslationTable(wiring.Component):
         config = self.config
         block = config.entries > LUT_ROWS
         m.submodules.rows = rows = ScrubbedMemory(
-            Entry(config), depth=config.entries, block=block)
+            Entry(config), depth=config.entries, zeroed=True, block=block)
         # The owners a second time: a second port to whole rows would double them all.
         m.submodules.owners = owners = ScrubbedMemory(
             config.partition_bits + 1, depth=config.entries, block=block)
@@ -75,6 +75,8 @@ class TranslationTable(wiring.Component):
         written = Signal(Entry(config))
         m.d.comb += [
             written.eq(self.write_entry),
+            # Of a row that is not valid nothing else matters.
+            written.valid.eq(self.write_entry.valid & rows.ready),
             rows.write_data.eq(written),
             owners.write_data.eq((written.owner << 1) | written.valid),
             rows.read_row[0].eq(self.id),
