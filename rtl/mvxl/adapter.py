@@ -156,6 +156,7 @@ class Adapter(wiring.Component):
             front.ending.eq(grants.ending),
             front.moving.eq(grants.moving),
             grants.give.eq(front.give),
+            grants.target.eq(front.target),
             grants.leave.eq(front.leave),
             grants.started.eq(front.mvxl_started),
             queues.ends_grant.eq(front.leave),
@@ -182,6 +183,7 @@ class Adapter(wiring.Component):
         verdict = front.verdicts.payload
         wiring.connect(m, front.reads, engine.reads)
         wiring.connect(m, front.writes, engine.writes)
+        wiring.connect(m, front.proposed, completion.proposed)
         wiring.connect(m, front.accepted, completion.accepted)
         m.d.comb += [
             control.accepted.eq(front.accepted.valid),

@@ -3,15 +3,105 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import OFFSET_BITS, AdapterConfig
-from .messages import ID_BITS, Completion, InFlight, Kind, Release, Status, WriteEnd
+from .messages import (
+    ID_BITS,
+    Acceptance,
+    Completion,
+    InFlight,
+    Kind,
+    Proposal,
+    Release,
+    Status,
+    WriteEnd,
+)
 from .stream import Queue
 
 __all__ = ["CompletionUnit"]
+
+
+class InFlightList(wiring.Component):
+    """The list of what was accepted: a queue in block RAM, with a registered output.
+
+    A proposal is written when it is made, and counts if it is accepted in the next cycle. An entry
+    shows at the output 3 cycles after that.
+
+    Parameters
+    ----------
+    config : AdapterConfig
+    depth : int
+        Entries, a power of two; the list must never get more.
+
+    Members
+    -------
+    proposed : In(stream.Signature(Proposal, always_ready=True))
+        Not in neighbouring cycles.
+    accepted : In(stream.Signature(Acceptance, always_ready=True))
+        In the cycle after: what was proposed is accepted.
+    o : Out(stream.Signature(InFlight))
+    """
+
+    proposed: stream.Interface
+    accepted: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: AdapterConfig, *, depth: int) -> None:
+        self.config = config
+        self._depth = depth
+        super().__init__({
+            "proposed": In(stream.Signature(Proposal(config), always_ready=True)),
+            "accepted": In(stream.Signature(Acceptance(), always_ready=True)),
+            "o": Out(stream.Signature(InFlight(config))),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        index_bits = self._depth.bit_length() - 1
+        written = Signal(index_bits + 1)
+        read = Signal(index_bits + 1)
+        fetched = Signal()      # the memories' output registers hold an entry
+        pop = Signal()
+        drained = Signal()      # the output register takes an entry in this cycle
+
+        def column(name: str, shape: ShapeLike, write_en: Signal, value: object) -> data.View:
+            # A row is read only when it has been written, so that a read in a cycle of a write of
+            # the same row does not matter; Yosys looks at the attribute.
+            m.submodules[name] = memory = Memory(
+                shape=shape, depth=self._depth, init=[],
+                attrs={"ram_style": "block", "no_rw_check": 1})
+            write, row = memory.write_port(), memory.read_port(domain="comb")
+            out = Signal(shape, name=name)
+            m.d.comb += [
+                write.en.eq(write_en), write.addr.eq(written), write.data.eq(value),
+                row.addr.eq(read),
+            ]
+            with m.If(pop):
+                m.d.sync += out.eq(row.data)
+            return out
+
+        columns = (
+            column("proposal", Proposal(self.config), self.proposed.valid, self.proposed.payload),
+            column("acceptance", Acceptance(), self.accepted.valid, self.accepted.payload))
+        m.d.comb += [
+            drained.eq(~self.o.valid | self.o.ready),
+            pop.eq((written != read) & (~fetched | drained)),
+        ]
+        m.d.sync += written.eq(written + self.accepted.valid)
+        with m.If(pop):
+            m.d.sync += [read.eq(read + 1), fetched.eq(1)]
+        with m.Elif(drained):
+            m.d.sync += fetched.eq(0)
+        with m.If(drained):
+            m.d.sync += self.o.valid.eq(fetched)
+            for out in columns:
+                for name in out.shape().members:
+                    m.d.sync += self.o.payload[name].eq(out[name])
+        return m
 
 
 class CompletionUnit(wiring.Component):
@@ -31,9 +121,10 @@ class CompletionUnit(wiring.Component):
 
     Members
     -------
-    accepted : In(stream.Signature(InFlight, always_ready=True))
-        At most `messages_in_flight` commands that have not completed, an end of a grant for each
-        partition, and one of the manager's moves.
+    proposed : In(stream.Signature(Proposal, always_ready=True))
+    accepted : In(stream.Signature(Acceptance, always_ready=True))
+        As of `InFlightList`. At most `messages_in_flight` commands that have not completed, an end
+        of a grant for each partition, and one of the manager's moves.
     ends : In(stream.Signature(WriteEnd))
     responses : In(stream.Signature(1))
         Write responses; 1: an error.
@@ -64,6 +155,7 @@ class CompletionUnit(wiring.Component):
         For the manager's log: the failure, and for writes the address of the first failed burst.
     """
 
+    proposed: stream.Interface
     accepted: stream.Interface
     ends: stream.Interface
     responses: stream.Interface
@@ -74,7 +166,8 @@ class CompletionUnit(wiring.Component):
         self.config = config
         bits = config.partition_bits
         super().__init__({
-            "accepted": In(stream.Signature(InFlight(config), always_ready=True)),
+            "proposed": In(stream.Signature(Proposal(config), always_ready=True)),
+            "accepted": In(stream.Signature(Acceptance(), always_ready=True)),
             "ends": In(stream.Signature(WriteEnd(config))),
             "responses": In(stream.Signature(1)),
             "halted": In(config.partitions),
@@ -102,13 +195,11 @@ class CompletionUnit(wiring.Component):
         # A power of two that is enough for commands and ends of grants; the manager's move has the
         # place of the queue's output register.
         depth = 2 << (max(config.messages_in_flight, config.partitions) - 1).bit_length()
-        m.submodules.in_flight = in_flight = Queue(InFlight(config), depth=depth, block=True)
+        m.submodules.in_flight = in_flight = InFlightList(config, depth=depth)
         head = in_flight.o.payload
         end = self.ends.payload
-        m.d.comb += [
-            in_flight.i.valid.eq(self.accepted.valid),
-            in_flight.i.payload.eq(self.accepted.payload),
-        ]
+        wiring.connect(m, wiring.flipped(self.proposed), in_flight.proposed)
+        wiring.connect(m, wiring.flipped(self.accepted), in_flight.accepted)
 
         # What the oldest one is.
         is_raw = Signal()

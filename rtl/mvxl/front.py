@@ -32,14 +32,15 @@ from .lock import LockUnit
 from .memory import ScrubbedMemory
 from .messages import (
     ID_BITS,
+    Acceptance,
     Entry,
     Grant,
     GrantKind,
-    InFlight,
     Kind,
     Op,
     Order,
     OrderKind,
+    Proposal,
     Release,
     Request,
     Span,
@@ -133,6 +134,7 @@ class FrontEnd(wiring.Component):
     verdicts: stream.Interface
     orders: stream.Interface
     reads: stream.Interface
+    proposed: stream.Interface
     accepted: stream.Interface
     writes: stream.Interface
     releases: stream.Interface
@@ -168,12 +170,14 @@ class FrontEnd(wiring.Component):
             "live": In(everyone),
             "expired": In(everyone),
             "ending": In(everyone),
-            "give": Out(data.StructLayout({
-                "en": 1, "partition": bits, "grant": Grant(config), "target": Target(config)})),
+            "give": Out(data.StructLayout(
+                {"en": 1, "partition": bits, "grant": Grant(config)})),
+            "target": Out(Target(config)),
             "leave": Out(event),
             "mvxl_started": Out(event),
             "reads": Out(stream.Signature(Span(config), always_ready=True)),
-            "accepted": Out(stream.Signature(InFlight(config), always_ready=True)),
+            "proposed": Out(stream.Signature(Proposal(config), always_ready=True)),
+            "accepted": Out(stream.Signature(Acceptance(), always_ready=True)),
             "writes": Out(stream.Signature(Span(config), always_ready=True)),
             "releases": In(stream.Signature(Release(config))),
             "freed": Out(1),
@@ -189,7 +193,7 @@ class FrontEnd(wiring.Component):
         m = Module()
         config = self.config
         source_step = lookup_cycles(config)
-        last_step = source_step + 5     # of the longest slot, MVXL's
+        last_step = source_step + 6     # of the longest slot, MVXL's
 
         m.submodules.table = table = TranslationTable(config)
         m.submodules.bounds = bounds = BoundsChecker(config)
@@ -216,36 +220,44 @@ class FrontEnd(wiring.Component):
         order = self.orders.payload
         grant = self.grant
 
-        # What the slot is for. An order's kind counts from step 1 on, a request's op always.
-        ordering = Signal()
+        # What the slot is for, and the operands that requests and orders share: known from step 1
+        # on, until the end of the next slot's step 0.
+        ordering = Signal()         # in the slot only
         is_send = Signal()
         is_mvcl = Signal()
         is_grant = Signal()
         is_mvxl = Signal()
-        is_move = Signal()      # the manager's MVXL
-        is_ending = Signal()    # RELEASE or END
-        m.d.comb += [
-            is_send.eq(~ordering & (command.op == Op.SEND)),
-            is_mvcl.eq(~ordering & (command.op == Op.MVCL)),
-            is_grant.eq(~ordering & (command.op == Op.GRANT)),
-            is_mvxl.eq(~ordering & (command.op == Op.MVXL)),
-            is_move.eq(ordering & (order.kind == OrderKind.MOVE)),
-            is_ending.eq(ordering & ((order.kind == OrderKind.RELEASE)
-                                     | (order.kind == OrderKind.END))),
-        ]
+        is_move = Signal()          # the manager's MVXL
+        is_ending = Signal()        # RELEASE or END
+        partition = Signal(config.partition_bits)
+        count = Signal(OFFSET_BITS)
 
         # Slots: requests and orders alternate while both are there.
         step = Signal(range(last_step + 1))
-        step_before = Signal(range(last_step + 1))      # the decision's
         at_decision = Signal()
+        order_first = Signal()      # the slot that begins now, if one does, is an order's
         order_next = Signal()
         deciding = Signal()
-        starting = Signal()     # a request's slot begins
-        m.d.comb += step_before.eq(source_step + 1 + Mux(is_mvxl, 3, Mux(is_ending, 2, 0)))
+        starting = Signal()         # a request's slot begins
+        step_before = Signal(range(last_step + 1))      # the decision's
+        m.d.comb += [
+            order_first.eq(self.orders.valid & (order_next | ~self.requests.valid | self.hold)),
+            step_before.eq(source_step + 1 + Mux(
+                is_mvxl, 4, Mux(is_ending, 3, Mux(ordering, 1, 0)))),
+        ]
         m.d.sync += at_decision.eq((step != 0) & (step == step_before))
         with m.If(step == 0):
-            with m.If(self.ready & self.orders.valid
-                      & (order_next | ~self.requests.valid | self.hold)):
+            for flag, op in ((is_send, Op.SEND), (is_mvcl, Op.MVCL), (is_grant, Op.GRANT),
+                             (is_mvxl, Op.MVXL)):
+                m.d.sync += flag.eq(~order_first & (command.op == op))
+            m.d.sync += [
+                is_move.eq(order_first & (order.kind == OrderKind.MOVE)),
+                is_ending.eq(order_first & ((order.kind == OrderKind.RELEASE)
+                                            | (order.kind == OrderKind.END))),
+                partition.eq(Mux(order_first, order.partition, self.requests.payload.partition)),
+                count.eq(Mux(order_first, order.count, command.count)),
+            ]
+            with m.If(self.ready & order_first):
                 m.d.sync += [step.eq(1), ordering.eq(1)]
             with m.Elif(self.ready & self.requests.valid & ~self.hold):
                 m.d.comb += starting.eq(1)
@@ -260,44 +272,46 @@ class FrontEnd(wiring.Component):
                 starting if source_step == 1 else (step == source_step - 1) & ~ordering),
         ]
 
-        # Operands that requests and orders share.
-        partition = Signal(config.partition_bits)
-        count = Signal(OFFSET_BITS)
-        dst_id = Signal(ID_BITS)
-        m.d.comb += [
-            partition.eq(Mux(ordering, order.partition, self.requests.payload.partition)),
-            count.eq(Mux(ordering, order.count, command.count)),
-            dst_id.eq(Mux(is_mvxl | is_ending, grant.dst_id,
-                          Mux(ordering, order.id, command.dst_id))),
-            self.grant_partition.eq(partition),
-        ]
-
         # Lookups. IDs are compared in all their bits: those above the table name no entry.
         at_source = Signal()
-        m.d.sync += at_source.eq(step == Mux(is_mvxl, source_step, source_step - 1))
+        dst_id = Signal(ID_BITS)
+        entry = table.entry
         m.d.comb += [
             # An order's ID is there from step 1 on, a request's from step 0 on.
             lock.capture.eq(step == Mux(ordering, source_step + 1, source_step)),
             lock.published.eq(ordering),
             lock.id.eq(dst_id),
             table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
+            self.grant_partition.eq(partition),
         ]
-        entry = table.entry
+        with m.If((is_mvxl | is_ending) & (step != 0)):
+            m.d.comb += dst_id.eq(grant.dst_id)
+        with m.Else():
+            m.d.comb += dst_id.eq(Mux(ordering, order.id, command.dst_id))
+        # MVXL's checks begin when its grant, and the row of that, are there.
+        m.d.sync += at_source.eq(
+            (step == source_step - 1) | (is_mvxl & (step == source_step + 3)))
         own_live = Signal()     # the partition's grant is live, and the token is its
         token = Signal.like(order.token)
+        same_token = Signal()
         m.d.comb += [
             token.eq(Mux(ordering, order.token, Cat(command.dst_id, command.src_id))),
-            own_live.eq(self.live.bit_select(partition, 1) & (token == grant.token)),
+            own_live.eq(self.live.bit_select(partition, 1) & same_token),
         ]
+        m.d.sync += same_token.eq(token == grant.token)
 
         # Checks: the source's and then the destination's row passes by.
         moved_position = Signal(OFFSET_BITS)    # where MVXL's destination begins
         position = Signal(OFFSET_BITS)
+        moving_on = Signal()    # MVXL's byte position is being found
         has_moved = Signal()
-        m.d.sync += has_moved.eq((step == source_step + 3) & ~at_decision | has_moved & (step != 0))
+        m.d.sync += [
+            moving_on.eq(is_mvxl & (step == source_step + 3)),
+            has_moved.eq(moving_on | (has_moved & (step != 0))),
+        ]
         with m.If(is_mvcl):
             m.d.comb += position.eq(command.dst_offset)
-        with m.Elif(is_mvxl & has_moved):
+        with m.Elif(has_moved):
             m.d.comb += position.eq(moved_position)
         with m.Elif(is_mvxl | is_ending):
             m.d.comb += position.eq(grant.position)
@@ -330,17 +344,17 @@ class FrontEnd(wiring.Component):
         # position that the checker was given in the cycle before.
         addend = Signal(OFFSET_BITS)
         over = Signal(signed(OFFSET_BITS + 1))      # bytes behind the entry's end
-        reaches_end = Signal()
+        beyond = Signal(OFFSET_BITS + 1)            # one less, and above it: that is not negative
         goes_round = Signal()
         next_position = Signal(OFFSET_BITS)
         m.d.comb += [
-            addend.eq(Mux(is_mvxl & (step == source_step + 3), command.dst_offset, count)),
+            addend.eq(Mux(moving_on, command.dst_offset, count)),
             over.eq(addend - bounds.to_end),
-            reaches_end.eq(entry.ring & (over >= 0)),
-            goes_round.eq((over > 0) & ~is_move),
-            next_position.eq(Mux(reaches_end, over, position + addend)),
+            beyond.eq(addend + ~bounds.to_end),
+            goes_round.eq(beyond[-1] & ~is_move),
+            next_position.eq(Mux(entry.ring & ~over[-1], over, position + addend)),
         ]
-        with m.If(step == source_step + 3):
+        with m.If(moving_on):
             m.d.sync += moved_position.eq(next_position)
 
         def single(last: Signal) -> Value:
@@ -348,7 +362,6 @@ class FrontEnd(wiring.Component):
 
         source_checked = Signal()   # the checker's answer is the source's
         src_unusable = Signal()
-        src_outside = Signal()
         src_address = Signal(config.address_bits)
         src_last = Signal(OFFSET_BITS + 1)
         m.d.sync += source_checked.eq(at_source)
@@ -359,7 +372,6 @@ class FrontEnd(wiring.Component):
                 | (command.src_id >> config.id_bits).any()))
         with m.If(source_checked):
             m.d.sync += [
-                src_outside.eq(~bounds.fits),
                 src_address.eq(bounds.address),
                 src_last.eq(bounds.address[:config.block_log2] + count - 1),
             ]
@@ -369,28 +381,21 @@ class FrontEnd(wiring.Component):
         receiver = Signal(config.partition_bits)
         never_fits = Signal()
         in_table = Signal()
-        m.d.comb += in_table.eq(~(dst_id >> config.id_bits).any())
-        m.d.sync += [
-            known.eq(entry.valid & in_table),
+        m.d.comb += [
+            in_table.eq(~(dst_id >> config.id_bits).any()),
             dst_unusable.eq(~is_mvxl & (
                 ~entry.valid | ~entry.may_receive | ~in_table
                 | Mux(is_mvcl, entry.owner != partition,
                       ~entry.senders.bit_select(partition, 1)))),
+        ]
+        m.d.sync += [
+            known.eq(entry.valid & in_table),
             receiver.eq(entry.owner),
             never_fits.eq(count > Cat(in_bytes, entry.length)),
         ]
 
         # What a decision depends on besides the destination's bounds is put together in the cycle
         # before it.
-        at = Signal(Circumstances())
-        timed_out = Signal()
-        barred = Signal()       # the partition's state alone ends the command
-        fenced = Signal()
-        own_locked = Signal()   # the destination is held by the partition's own grant
-        locked = Signal()       # ... by that of another
-        stuck = Signal()        # the destination is not the partition's to place in
-        no_room = Signal()
-        second_grant = Signal()
         now = self.circumstances
         has_lock = Signal()     # the command is to hold its destination
         lock_granted = Signal()
@@ -403,80 +408,108 @@ class FrontEnd(wiring.Component):
                             & (self.live | self.expired).bit_select(lock.holder, 1)),
             lock_own.eq(lock.holder == partition),
         ]
-        m.d.sync += [
-            at.eq(now),
-            timed_out.eq(self.down),
-            barred.eq(now.resetting | self.down | now.halted | ~now.permitted | now.cancelled),
-            fenced.eq((command.fence | is_grant) & ~now.idle),
-            own_locked.eq(has_lock & lock_granted & lock_own),
-            locked.eq(has_lock & lock_granted & ~lock_own),
-            stuck.eq(has_lock & ~lock_granted & Mux(
-                lock.held,
-                ~lock_own | lock.by_grant | is_grant | (now.contended & lock.turn.all()),
-                now.overtaken)),
-            no_room.eq(has_lock & command.notify & ~self.quota_room),
-            second_grant.eq(is_grant & (self.live | self.expired | self.ending).bit_select(
-                partition, 1)),
-        ]
 
         max_count = Signal(OFFSET_BITS)
         bad_count = Signal()
-        m.d.comb += max_counts.read_row[0].eq(partition)
+        m.d.comb += max_counts.read_row[0].eq(self.requests.payload.partition)
         m.d.sync += [
             max_count.eq(max_counts.read_data[0]),
-            bad_count.eq((command.count == 0) | (command.count > max_count)),
+            bad_count.eq((count == 0) | (count > max_count)),
         ]
 
-        # The decision. `hopeless`: the command itself or its source ends it, for `reason`.
+        # Refused for what the partition is, for the command itself or its source, for its
+        # destination: with `refusal`, the first of these in the order of the checks.
+        halts = Signal()
         hopeless = Signal()
-        reason = Signal(Status)
         unlawful = Signal()
-        m.d.comb += unlawful.eq(~(is_send | is_mvcl | is_grant | is_mvxl))
-        m.d.sync += hopeless.eq(unlawful | bad_count | src_unusable)
-        with m.If(unlawful):
-            m.d.sync += reason.eq(Status.BAD_OP)
-        with m.Elif(bad_count):
-            m.d.sync += reason.eq(Status.BAD_COUNT)
-        with m.Else():
-            m.d.sync += reason.eq(Mux(is_mvxl, Status.STALE, Status.SRC_FAULT))
-
-        dst_outside = Signal()
+        src_outside = Signal()
         refused = Signal()
         refusal = Signal(Status)
         m.d.comb += [
-            dst_outside.eq((is_mvcl | is_mvxl) & ~bounds.fits),
-            refused.eq(barred | hopeless | dst_unusable | src_outside | dst_outside
-                       | second_grant | own_locked),
+            unlawful.eq(~(is_send | is_mvcl | is_grant | is_mvxl)),
+            halts.eq(now.resetting | self.down | now.halted | ~now.permitted | now.cancelled),
+            hopeless.eq(unlawful | bad_count | src_unusable),
+            src_outside.eq(~bounds.fits),   # as long as the checker's answer is the source's
         ]
-        for condition, status in (
-                (own_locked, Status.LOCKED),
-                (second_grant, Status.BUSY),
-                (dst_outside, Status.DST_BOUNDS),
-                (src_outside, Status.SRC_BOUNDS),
-                (dst_unusable, Status.DST_FAULT)):
-            with m.If(condition):
-                m.d.comb += refusal.eq(status)
-        with m.If(hopeless):
-            m.d.comb += refusal.eq(reason)
-        for condition, status in (
-                (at.cancelled, Status.CANCELLED),
-                (~at.permitted, Status.NOT_PERMITTED),
-                (at.halted, Status.ABORTED),
-                (timed_out, Status.TIMEOUT)):
-            with m.If(condition):
-                m.d.comb += refusal.eq(status)
+        m.d.sync += refused.eq(halts | hopeless | dst_unusable | src_outside)
+        for first, (condition, status) in enumerate((
+                (self.down, Status.TIMEOUT),
+                (now.halted, Status.ABORTED),
+                (~now.permitted, Status.NOT_PERMITTED),
+                (now.cancelled, Status.CANCELLED),
+                (unlawful, Status.BAD_OP),
+                (bad_count, Status.BAD_COUNT),
+                (src_unusable & is_mvxl, Status.STALE),
+                (src_unusable, Status.SRC_FAULT),
+                (dst_unusable, Status.DST_FAULT))):
+            with m.If(condition) if first == 0 else m.Elif(condition):
+                m.d.sync += refusal.eq(status)
+        with m.Else():
+            m.d.sync += refusal.eq(Status.SRC_BOUNDS)
 
+        at = Signal(Circumstances())
+        fenced = Signal()
+        own_locked = Signal()   # the destination is held by the partition's own grant
+        locked = Signal()       # ... by that of another
+        stuck = Signal()        # the destination is not the partition's to place in
+        no_room = Signal()
+        second_grant = Signal()
+        before = {name: Signal(name=f"{name}_before") for name in (
+            "fenced", "own_locked", "locked", "stuck", "no_room", "second_grant")}
+        m.d.comb += [
+            before["fenced"].eq((command.fence | is_grant) & ~now.idle),
+            before["own_locked"].eq(has_lock & lock_granted & lock_own),
+            before["locked"].eq(has_lock & lock_granted & ~lock_own),
+            before["stuck"].eq(has_lock & ~lock_granted & Mux(
+                lock.held,
+                ~lock_own | lock.by_grant | is_grant | (now.contended & lock.turn.all()),
+                now.overtaken)),
+            before["no_room"].eq(has_lock & command.notify & ~self.quota_room),
+            before["second_grant"].eq(
+                is_grant & (self.live | self.expired | self.ending).bit_select(partition, 1)),
+        ]
+        m.d.sync += [
+            at.eq(now),
+            fenced.eq(before["fenced"]),
+            own_locked.eq(before["own_locked"]),
+            locked.eq(before["locked"]),
+            stuck.eq(before["stuck"]),
+            no_room.eq(before["no_room"]),
+            second_grant.eq(before["second_grant"]),
+        ]
+        # If the destination's bounds allow it. Several flops, because much hangs on them.
+        open_now = Signal()
+        may_move = Signal()
+        may_place = Signal()
+        may_send = Signal()
+        may_grant = Signal()
+        m.d.comb += open_now.eq(~ordering & ~halts & ~hopeless & ~dst_unusable & ~src_outside
+                                & ~Cat(before.values()).any())
+        m.d.sync += [
+            may_move.eq(open_now & ~is_grant),
+            may_place.eq(open_now & ~is_mvxl),
+            may_send.eq(open_now & is_send),
+            may_grant.eq(open_now & is_grant),
+        ]
+
+        # The decision.
+        dst_outside = Signal()
         blocked = Signal()
-        m.d.comb += blocked.eq(stuck | (is_send & ~locked & lock.held & ~bounds.fits))
-
         verdict = Signal(Verdict(config))
-        granted = Signal()
         patient = Signal()
-        m.d.comb += [verdict.partition.eq(partition), patient.eq(command.wait & ~at.expired)]
-        with m.If(refused):
+        m.d.comb += [
+            dst_outside.eq((is_mvcl | is_mvxl) & ~bounds.fits),
+            blocked.eq(stuck | (is_send & ~locked & lock.held & ~bounds.fits)),
+            verdict.partition.eq(partition),
+            patient.eq(command.wait & ~at.expired),
+        ]
+        with m.If(refused | dst_outside | second_grant | own_locked):
             m.d.comb += [
                 verdict.accepted.eq(1), verdict.dropped.eq(at.resetting),
-                verdict.status.eq(refusal)]
+                verdict.status.eq(Mux(refused, refusal, Mux(
+                    dst_outside, Status.DST_BOUNDS, Mux(
+                        second_grant, Status.BUSY, Status.LOCKED)))),
+            ]
         with m.Elif(fenced | blocked):
             # Earlier messages will end this; a limit that has passed does not wait for them.
             m.d.comb += [
@@ -505,17 +538,14 @@ class FrontEnd(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [verdict.accepted.eq(1), verdict.status.eq(Status.OK)]
-        m.d.comb += [
-            granted.eq(deciding & bounds.fits
-                       & ~(refused | fenced | blocked | locked | no_room)),
-            self.requests.ready.eq(deciding),
-        ]
+        m.d.comb += self.requests.ready.eq(deciding)
         m.d.sync += [self.verdicts.valid.eq(deciding), self.verdicts.payload.eq(verdict)]
 
         # Orders.
         order_status = Signal(Status)
         serving = Signal()
         owned = Signal()
+        allowed = Signal()
         row_written = Signal()
         too_many = Signal()
         moving = Signal()
@@ -524,27 +554,31 @@ class FrontEnd(wiring.Component):
             serving.eq(at_decision & ordering),
             self.orders.ready.eq(serving),
             self.order_status.eq(order_status),
-            owned.eq(known & (receiver == order.partition)),
+            owned.eq(known & (receiver == partition)),
             table.write_id.eq(dst_id),
             table.write_entry.eq(Mux(order.kind == OrderKind.WRITE, self.new_entry.as_value(), 0)),
             table.write_en.eq(serving & row_written),
             engine_limit.eq(
                 Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)),
         ]
-        m.d.sync += [too_many.eq(order.count > engine_limit), moving.eq(self.moving)]
+        m.d.sync += [
+            too_many.eq(count > engine_limit),
+            moving.eq(self.moving),
+            allowed.eq(owned & Mux(order.kind == OrderKind.CONSUME,
+                                   entry.ring & (count <= lock.filled),
+                                   ~entry.ring & ~lock.held)),
+        ]
         with m.Switch(order.kind):
             with m.Case(OrderKind.INVALIDATE):
                 m.d.comb += row_written.eq(1)
             with m.Case(OrderKind.WRITE):
                 m.d.comb += [row_written.eq(1), lock.clear.eq(serving)]
             with m.Case(OrderKind.REWIND):
-                allowed = owned & ~entry.ring & ~lock.held
                 m.d.comb += [
                     lock.clear.eq(serving & allowed),
                     order_status.eq(Mux(allowed, Status.OK, Status.BUSY)),
                 ]
             with m.Case(OrderKind.CONSUME):
-                allowed = owned & entry.ring & (order.count <= lock.filled)
                 m.d.comb += [
                     lock.consume.eq(serving & allowed),
                     order_status.eq(Mux(allowed, Status.OK, Status.BUSY)),
@@ -558,37 +592,38 @@ class FrontEnd(wiring.Component):
                     m.d.comb += order_status.eq(Status.BAD_COUNT)
         ends_grant = Signal()
         m.d.comb += [
-            lock.consumed.eq(order.count),
+            lock.consumed.eq(count),
             ends_grant.eq(serving & is_ending & (order_status == Status.OK)),
             self.leave.en.eq(ends_grant),
-            self.leave.partition.eq(order.partition),
+            self.leave.partition.eq(partition),
         ]
 
         # What an acceptance sets going.
+        placed = Signal()
         moves = Signal()
-        record = self.accepted.payload
+        record = self.proposed.payload
         m.d.comb += [
-            moves.eq((granted & ~is_grant) | (serving & is_move)),
-            lock.place.eq(granted & ~is_mvxl),
+            placed.eq(at_decision & may_place & bounds.fits),
+            moves.eq(at_decision & ((may_move & bounds.fits) | is_move)),
+            lock.place.eq(placed),
+            lock.place_cursor.eq(at_decision & may_send & bounds.fits),
             lock.place_grant.eq(is_grant),
             lock.partition.eq(partition),
-            lock.next_cursor.eq(Mux(is_send, lock.cursor + count, lock.cursor)),
-            lock.next_position.eq(Mux(is_send, next_position, lock.position)),
+            lock.next_cursor.eq(lock.cursor + count),
+            lock.next_position.eq(next_position),
             lock.next_turn.eq(Mux(lock.held & at.contended, lock.turn + 1, 0)),
-            self.reserve.eq(granted & ~is_mvxl & command.notify),
+            self.reserve.eq(placed & command.notify),
             self.reads.valid.eq(moves),
             self.reads.payload.agent.eq(Mux(is_move, config.manager, partition)),
             self.reads.payload.address.eq(src_address),
             self.reads.payload.last.eq(src_last),
             self.reads.payload.single.eq(single(src_last)),
             self.reads.payload.other_lane.eq(bounds.address[:config.size_log2]),
-            self.accepted.valid.eq((deciding & verdict.accepted & ~verdict.dropped)
-                                   | ends_grant | (serving & is_move)),
+            self.proposed.valid.eq(at_decision),
             record.partition.eq(partition),
             record.tag.eq(Mux(is_ending, grant.tag, command.tag)),
             record.event.eq(command.event),
             record.notify.eq(Mux(is_ending, grant.notify, command.notify)),
-            record.status.eq(Mux(ordering, Status.OK, verdict.status)),
             record.dst_id.eq(Mux(is_mvxl & src_unusable, 0, dst_id)),
             record.receiver.eq(Mux(is_ending, grant.receiver, receiver)),
             record.known.eq(Mux(is_mvxl, ~src_unusable, known)),
@@ -596,59 +631,86 @@ class FrontEnd(wiring.Component):
             record.next_position.eq(next_position),
             record.count.eq(Mux(is_ending & (order.kind == OrderKind.END), 0, count)),
             record.waited.eq(Mux(ordering, 0, at.waited)),
-            self.mvxl_started.en.eq(granted & is_mvxl),
+            self.mvxl_started.en.eq(deciding & is_mvxl & may_move & bounds.fits),
             self.mvxl_started.partition.eq(partition),
         ]
-        with m.If(is_ending):
-            m.d.comb += record.kind.eq(Kind.RELEASE)
-        with m.Elif(is_move):
-            m.d.comb += record.kind.eq(Kind.RAW)
-        with m.Elif(~granted):
-            m.d.comb += record.kind.eq(Kind.REFUSAL)
-        for taken, kind in ((is_send, Kind.SEND), (is_mvcl, Kind.MVCL),
-                            (is_grant, Kind.GRANT), (is_mvxl, Kind.MVXL)):
-            with m.Elif(taken):
-                m.d.comb += record.kind.eq(kind)
 
-        # A ring's message that goes round has a second piece, at the entry's start.
+        # In the cycle after the decision, its operands are still there.
+        granted = Signal()
+        ended_other = Signal()      # an order has its place in the order of completion
+        kind = self.accepted.payload.kind
+        m.d.sync += [
+            granted.eq(bounds.fits & (may_move | may_grant)),
+            ended_other.eq(ends_grant | (serving & is_move)),
+        ]
+        m.d.comb += [
+            self.accepted.valid.eq(ended_other | (
+                self.verdicts.valid & self.verdicts.payload.accepted
+                & ~self.verdicts.payload.dropped)),
+            self.accepted.payload.status.eq(Mux(ended_other, Status.OK, self.verdicts.payload.status)),
+        ]
+        with m.If(is_ending):
+            m.d.comb += kind.eq(Kind.RELEASE)
+        with m.Elif(is_move):
+            m.d.comb += kind.eq(Kind.RAW)
+        with m.Elif(~granted):
+            m.d.comb += kind.eq(Kind.REFUSAL)
+        for taken, value in ((is_send, Kind.SEND), (is_mvcl, Kind.MVCL),
+                             (is_grant, Kind.GRANT), (is_mvxl, Kind.MVXL)):
+            with m.Elif(taken):
+                m.d.comb += kind.eq(value)
+
+        # The destination's pieces, in the cycle after the decision and, of a ring's message that
+        # goes round, in the next one: the second piece is at the entry's start.
+        first = Signal()            # it is the first piece's cycle
         second = Signal()
-        second_last = Signal(OFFSET_BITS + 1)
+        went_round = Signal()
+        agent = Signal(config.user_bits)
+        first_piece = Signal(OFFSET_BITS)
         source_lane = Signal(config.size_log2)
         destination_lane = Signal(config.size_log2)
-        first_piece = Signal(OFFSET_BITS)
-        span = self.writes.payload
+        start = Signal(config.base_bits)
         start_in_block = Signal(config.block_log2)
+        second_last = Signal(OFFSET_BITS)
+        span = self.writes.payload
+        m.d.sync += [
+            first.eq(moves),
+            second.eq(first & went_round),
+            went_round.eq(goes_round),
+            destination_lane.eq(bounds.address[:config.size_log2]),
+        ]
+        with m.If(at_decision):
+            m.d.sync += [
+                agent.eq(self.reads.payload.agent),
+                source_lane.eq(src_address[:config.size_log2]),
+                start.eq(entry.base),
+                second_last.eq(beyond),
+            ]
         m.d.comb += [
-            first_piece.eq(Mux(goes_round, bounds.to_end, count)),
-            start_in_block.eq(Cat(in_bytes, entry.base)[:config.block_log2]),
+            first_piece.eq(Mux(went_round, bounds.to_end, count)),
+            start_in_block.eq(Cat(in_bytes, start)[:config.block_log2]),
+            self.writes.valid.eq(first | second),
+            span.agent.eq(agent),
             span.single.eq(single(span.last)),
         ]
-        m.d.sync += [
-            second.eq(moves & goes_round),
-            second_last.eq(over - 1),
-            source_lane.eq(src_address[:config.size_log2]),
-            destination_lane.eq(bounds.address[:config.size_log2]),
-            self.writes.valid.eq(moves | second),
-        ]
         with m.If(second):
-            m.d.sync += [
-                span.address.eq(Cat(in_bytes, entry.base)),
+            m.d.comb += [
+                span.address.eq(Cat(in_bytes, start)),
                 span.last.eq(start_in_block + second_last),
                 span.other_lane.eq(source_lane - destination_lane),
                 span.more.eq(0),
             ]
         with m.Else():
-            m.d.sync += [
-                span.agent.eq(self.reads.payload.agent),
+            m.d.comb += [
                 span.address.eq(bounds.address),
                 span.last.eq(bounds.address[:config.block_log2] + first_piece - 1),
-                span.other_lane.eq(src_address[:config.size_log2]),
-                span.more.eq(goes_round),
+                span.other_lane.eq(source_lane),
+                span.more.eq(went_round),
             ]
 
-        # A new grant.
+        # A new grant, and then where a processor may write.
         m.d.comb += [
-            self.give.en.eq(granted & is_grant),
+            self.give.en.eq(at_decision & may_grant & bounds.fits),
             self.give.partition.eq(partition),
             self.give.grant.kind.eq(command.dst_offset[0]),
             self.give.grant.tag.eq(command.tag),
@@ -657,10 +719,10 @@ class FrontEnd(wiring.Component):
             self.give.grant.dst_id.eq(command.dst_id),
             self.give.grant.receiver.eq(receiver),
             self.give.grant.src_address.eq(src_address),
-            self.give.grant.position.eq(position),
-            self.give.grant.count.eq(command.count),
-            self.give.target.address.eq(bounds.address),
-            self.give.target.first.eq(first_piece),
-            self.give.target.next.eq(Mux(goes_round, Cat(in_bytes, entry.base), 0)),
+            self.give.grant.position.eq(lock.position),
+            self.give.grant.count.eq(count),
+            self.target.address.eq(bounds.address),
+            self.target.first.eq(first_piece),
+            self.target.next.eq(Mux(went_round, Cat(in_bytes, start), 0)),
         ]
         return m

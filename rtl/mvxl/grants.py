@@ -55,9 +55,11 @@ class GrantUnit(wiring.Component):
         Bit p: partition p's grant is so; `held` is all that a grant can be.
     busy : Out(config.partitions)
         Bit p: the GRANT, or an MVXL, of partition p is in flight.
-    give : In(struct {en, partition, grant, target})
+    give : In(struct {en, partition, grant})
         Partition p, which has none, gets a grant. The token in `grant` does not count: it is one
         more than that of the last grant.
+    target : In(Target)
+        Of the grant that was given in the cycle before.
     leave : In(struct {en, partition})
         The grant has been ended; it stays held until `left`.
     started, left : In(struct {en, partition})
@@ -98,8 +100,9 @@ class GrantUnit(wiring.Component):
             "ending": Out(everyone),
             "held": Out(everyone),
             "busy": Out(everyone),
-            "give": In(data.StructLayout({
-                "en": 1, "partition": bits, "grant": Grant(config), "target": Target(config)})),
+            "give": In(data.StructLayout(
+                {"en": 1, "partition": bits, "grant": Grant(config)})),
+            "target": In(Target(config)),
             "leave": In(event),
             "started": In(event),
             "left": In(event),
@@ -128,15 +131,18 @@ class GrantUnit(wiring.Component):
             Grant(config), depth=config.partitions, reads=2)
         m.submodules.targets = targets = BlockMemory(Target(config), depth=config.partitions)
         given = Signal(Grant(config))
+        given_before = Signal(data.StructLayout({"en": 1, "partition": config.partition_bits}))
+        m.d.sync += [
+            given_before.en.eq(self.give.en), given_before.partition.eq(self.give.partition)]
         m.d.comb += [
             given.eq(self.give.grant),
             given.token.eq(self.grant.token + 1),
             grants.write_en.eq(self.give.en),
             grants.write_row.eq(self.give.partition),
             grants.write_data.eq(given),
-            targets.write_en.eq(self.give.en),
-            targets.write_row.eq(self.give.partition),
-            targets.write_data.eq(self.give.target),
+            targets.write_en.eq(given_before.en),
+            targets.write_row.eq(given_before.partition),
+            targets.write_data.eq(self.target),
             grants.read_row[0].eq(self.partition),
             grants.read_row[1].eq(self.reader),
             targets.read_row[0].eq(self.reader),

@@ -29,7 +29,8 @@ TURN_BITS = 5
 class Placed(data.StructLayout):
     """What the front end wrote last. `turn`: messages since another partition began to wait.
 
-    `by_grant`: what holds the entry is a grant, not messages.
+    `by_grant`: what holds the entry is a grant, not messages. `moved`: the holding has placed a
+    message, so that it has a cursor of its own.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -37,10 +38,13 @@ class Placed(data.StructLayout):
             "count": config.message_count_bits,
             "holder": config.partition_bits,
             "by_grant": 1,
+            "moved": 1,
             "turn": TURN_BITS,
-            "cursor": OFFSET_BITS,
-            "position": OFFSET_BITS,
         })
+
+
+#: A cursor, and its byte position in the entry.
+_CURSOR = data.StructLayout({"cursor": OFFSET_BITS, "position": OFFSET_BITS})
 
 
 class LockUnit(wiring.Component):
@@ -72,9 +76,11 @@ class LockUnit(wiring.Component):
     turn : Out(5)
         Messages placed under the holding since others wait.
     place : In(1)
-        A message of `partition` is placed in the captured entry, whose ID is still `id`, the next
-        one at `next_cursor` and `next_position`; `place_grant` and `next_turn` are remembered. The
-        next cycle's lookup sees it.
+        A message of `partition` is placed in the captured entry, whose ID is still `id`;
+        `place_grant` and `next_turn` are remembered. The next cycle's lookup sees it.
+    place_cursor : In(1)
+        With `place`: the next one goes to `next_cursor` and `next_position`; otherwise to where
+        this one went.
     clear : In(1)
         Cursor and head of the captured entry, whose ID is still `id`, to 0; it must not be held.
         The next cycle's lookup sees it.
@@ -107,6 +113,7 @@ class LockUnit(wiring.Component):
             "filled": Out(OFFSET_BITS),
             "turn": Out(TURN_BITS),
             "place": In(1),
+            "place_cursor": In(1),
             "place_grant": In(1),
             "partition": In(config.partition_bits),
             "next_cursor": In(OFFSET_BITS),
@@ -135,6 +142,7 @@ class LockUnit(wiring.Component):
             return rows
 
         placed_rows = memory("placed", Placed(config), 1)
+        placed_cursors = memory("placed_cursors", _CURSOR, 1)
         # The counts a second time, for releases.
         placed_counts = memory("placed_counts", count_bits, 1)
         retired_counts = memory("retired_counts", count_bits, 2)
@@ -144,23 +152,27 @@ class LockUnit(wiring.Component):
 
         # Lookup.
         placed = Signal(Placed(config))
+        placed_cursor = Signal(_CURSOR)
         retired_count = Signal(count_bits)
         retired_cursor = Signal(OFFSET_BITS)
         retired_position = Signal(OFFSET_BITS)
         head = Signal(OFFSET_BITS)
         count = Signal(count_bits)      # placed in the captured entry
+        moved = Signal()                # in the captured entry
         held = Signal()
         cursor = Signal(OFFSET_BITS)
-        for part in (placed_rows, retired_counts, retired_cursors, retired_positions, heads):
+        for part in (placed_rows, placed_cursors, retired_counts, retired_cursors, retired_positions, heads):
             m.d.comb += part.read_row[0].eq(self.id)
         m.d.comb += [
             retired_cursors.read_row[1].eq(self.query_id),
             heads.read_row[1].eq(self.query_id),
             held.eq(placed.count != retired_count),
-            cursor.eq(Mux(held & ~self.published, placed.cursor, retired_cursor)),
+            cursor.eq(Mux(held & placed.moved & ~self.published,
+                          placed_cursor.cursor, retired_cursor)),
         ]
         m.d.sync += [
             placed.eq(placed_rows.read_data[0]),
+            placed_cursor.eq(placed_cursors.read_data[0]),
             retired_count.eq(retired_counts.read_data[0]),
             retired_cursor.eq(retired_cursors.read_data[0]),
             retired_position.eq(retired_positions.read_data[0]),
@@ -175,7 +187,9 @@ class LockUnit(wiring.Component):
                 self.holder.eq(placed.holder),
                 self.by_grant.eq(placed.by_grant),
                 self.cursor.eq(cursor),
-                self.position.eq(Mux(held, placed.position, retired_position)),
+                self.position.eq(
+                    Mux(held & placed.moved, placed_cursor.position, retired_position)),
+                moved.eq(placed.moved),
                 self.filled.eq(cursor - head),
                 self.turn.eq(placed.turn),
             ]
@@ -186,9 +200,12 @@ class LockUnit(wiring.Component):
             written.count.eq(count + 1),
             written.holder.eq(self.partition),
             written.by_grant.eq(self.place_grant),
+            written.moved.eq(self.place_cursor | (self.held & moved)),
             written.turn.eq(self.next_turn),
-            written.cursor.eq(self.next_cursor),
-            written.position.eq(self.next_position),
+            placed_cursors.write_en.eq(self.place_cursor),
+            placed_cursors.write_row.eq(self.id),
+            placed_cursors.write_data.cursor.eq(self.next_cursor),
+            placed_cursors.write_data.position.eq(self.next_position),
         ]
         for part, row in ((placed_rows, written), (placed_counts, written.count)):
             m.d.comb += [

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What travels between the units, in the order in which a message travels.
 
-`Command → Request → Verdict`, then `InFlight`, beside it `Span → BurstRequest → WriteEnd`, and at
+`Command → Request → Verdict`, then `Proposal → Acceptance → InFlight`, beside it `Span → BurstRequest → WriteEnd`, and at
 the end `Release` and `Completion`. An `Order` of the control takes the place of a `Request`.
 Each boundary has a class of its own, because structures of equal width would connect silently.
 Addresses, offsets and counts are in bytes. A refusal is data: its `Status` rides forward and
@@ -14,9 +14,9 @@ from amaranth.lib import data, enum
 
 from .config import LENGTH_BITS, OFFSET_BITS, WAIT_BITS, AdapterConfig
 
-__all__ = ["ID_BITS", "TAG_BITS", "TOKEN_BITS", "BurstRequest", "Command", "Completion", "Entry",
-           "EventKind", "Grant", "GrantKind", "InFlight", "Kind", "Op", "Order", "OrderKind",
-           "Release", "Request", "Span", "Status", "Verdict", "WriteEnd"]
+__all__ = ["ID_BITS", "TAG_BITS", "TOKEN_BITS", "Acceptance", "BurstRequest", "Command",
+           "Completion", "Entry", "EventKind", "Grant", "GrantKind", "InFlight", "Kind", "Op", "Order",
+           "OrderKind", "Proposal", "Release", "Request", "Span", "Status", "Verdict", "WriteEnd"]
 
 #: Bits of a command's tag, which its events repeat.
 TAG_BITS = 8
@@ -202,21 +202,18 @@ class Kind(enum.Enum, shape=3):
     RAW = 6             #: yes, no; not a command: the manager's MVXL
 
 
-class InFlight(data.StructLayout):
-    """An accepted command, or the end of a grant, in the order of acceptance.
+class Proposal(data.StructLayout):
+    """What a decision may accept: a command, or the end of a grant, in the order of decisions.
 
-    `status` is OK unless it is a REFUSAL. `receiver` is the destination's owner, if `known`: the
-    destination is a valid entry. `offset` is the byte position in the destination at which it was
-    placed (for MVXL: the offset in the grant), `next_position` the one behind it. `waited`: cycles
-    for which the command waited.
+    `receiver` is the destination's owner, if `known`: the destination is a valid entry. `offset` is
+    the byte position in the destination at which it was placed (for MVXL: the offset in the grant),
+    `next_position` the one behind it. `waited`: cycles for which the command waited.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__({
-            "kind": Kind,
             "partition": config.partition_bits,
             "tag": TAG_BITS, "event": 1, "notify": 1,
-            "status": Status,
             "dst_id": ID_BITS,
             "receiver": config.partition_bits, "known": 1,
             "offset": OFFSET_BITS,
@@ -224,6 +221,20 @@ class InFlight(data.StructLayout):
             "count": OFFSET_BITS,
             "waited": WAIT_BITS,
         })
+
+
+class Acceptance(data.StructLayout):
+    """What became of the last `Proposal`. `status` is OK unless it is a REFUSAL."""
+
+    def __init__(self) -> None:
+        super().__init__({"kind": Kind, "status": Status})
+
+
+class InFlight(data.StructLayout):
+    """A `Proposal` that was accepted, with its `Acceptance`; in the order of acceptance."""
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__({**Proposal(config).members, **Acceptance().members})
 
 
 class Span(data.StructLayout):
