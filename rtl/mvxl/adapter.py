@@ -276,6 +276,7 @@ class Adapter(wiring.Component):
             events.clear.eq(control.events_clear),
             control.events_cleared.eq(events.cleared),
             control.reached.eq(events.reached),
+            control.events_there.eq(events.some_waiting),
             control.event.eq(events.event),
             control.completed_count.eq(events.completed),
             counters.snapshot.eq(control.snapshot),

@@ -41,8 +41,9 @@ class BoundsChecker(wiring.Component):
         The range of the cycle before is inside the limit.
     address : Out(config.address_bits)
         Bus address at which it starts, in bytes. Meaningful if the range fits and is not empty.
-    to_end : Out(32)
-        length − offset, in bytes. Meaningful if the offset is not beyond the length.
+    to_last : Out(32)
+        length − offset − 1, in bytes: from the offset to the last byte. Meaningful if the offset
+        is below the length.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -55,7 +56,7 @@ class BoundsChecker(wiring.Component):
             "length": In(LENGTH_BITS),
             "fits": Out(1),
             "address": Out(config.address_bits),
-            "to_end": Out(OFFSET_BITS),
+            "to_last": Out(OFFSET_BITS),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -68,6 +69,6 @@ class BoundsChecker(wiring.Component):
         m.d.sync += [
             self.fits.eq(room >= 0),
             self.address.eq(self.base + self.offset),
-            self.to_end.eq(Cat(in_bytes, self.length) - self.offset),
+            self.to_last.eq(Cat(in_bytes, self.length) + ~self.offset),
         ]
         return m

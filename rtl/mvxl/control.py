@@ -61,7 +61,7 @@ class Control(wiring.Component):
         Something that was in flight has ended, with `completed_status : In(Status)`.
     settled : In(1)
         No access is outstanding that belongs to anything that has ended.
-    room_freed, pop, compare, events_waiting, reached, event, completed_count, events_clear,
+    room_freed, pop, compare, events_waiting, events_there, reached, event, completed_count, events_clear,
     events_cleared
         As of `EventUnit`.
     live, expired, ending, held, busy, revoke, revoked, force, lease, grant_reader, grant,
@@ -136,6 +136,7 @@ class Control(wiring.Component):
             "compare": Out(data.StructLayout(
                 {"en": 1, "partition": bits, "value": COMPLETED_BITS})),
             "events_waiting": In(range(config.event_slots + 1)).array(everyone),
+            "events_there": In(everyone),
             "reached": In(everyone),
             "event": In(Event(config)),
             "completed_count": In(COMPLETED_BITS),
@@ -226,9 +227,6 @@ class Control(wiring.Component):
         with m.If(bank.manager_write.strobe.partition_reset):
             m.d.comb += asked.eq(registers["partition_reset"].view(
                 bank.manager_write.data).partitions)
-        drained = Signal(config.partitions)
-        for p, count in enumerate(self.events_waiting):
-            m.d.comb += drained[p].eq(count == 0)
         m.d.comb += [
             quiet.eq(self.empty & self.idle & ~self.held & self._requests_idle),
             sweep.partition.eq(turn),
@@ -239,7 +237,7 @@ class Control(wiring.Component):
         for p in range(config.partitions):
             with m.If(asked[p] | self.partition_reset[p]):
                 m.d.sync += self.resetting[p].eq(1)
-            with m.Elif(swept[p] & drained[p]):
+            with m.Elif(swept[p] & ~self.events_there[p]):
                 m.d.sync += self.resetting[p].eq(0)
             with m.If(asked[p] | ~self.resetting[p]):
                 m.d.sync += swept[p].eq(0)
@@ -430,12 +428,9 @@ class Control(wiring.Component):
             value.receive_head.head.eq(Mux(mine, self.query_head, 0)),
         ]
 
-        events = Signal(config.partitions)
-        for p, count in enumerate(self.events_waiting):
-            m.d.comb += events[p].eq(count != 0)
         pending = self._interrupts(
             m, bank.map.partition, bank.partition_write,
-            {"event": events, "completed": self.reached}, config.partitions, sweep)
+            {"event": self.events_there, "completed": self.reached}, config.partitions, sweep)
         irq = Const(0, config.partitions)
         for name, (state, enabled) in pending.items():
             m.d.comb += value.irq_state[name].eq(state.bit_select(reader, 1))

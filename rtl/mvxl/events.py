@@ -71,6 +71,8 @@ class EventUnit(wiring.Component):
         Writes COMPLETED_COMPARE. At most every second cycle; 0 before `ready`.
     waiting : Out(range(event_slots + 1)).array(config.partitions)
         Events in each queue.
+    some_waiting : Out(config.partitions)
+        Bit p: there are some in the queue of partition p.
     reached : Out(config.partitions)
         Bit p: COMPLETED has reached COMPLETED_COMPARE.
     partition : In(config.partition_bits)
@@ -103,6 +105,7 @@ class EventUnit(wiring.Component):
             "clear": In(data.StructLayout({"en": 1, "partition": bits})),
             "cleared": Out(1),
             "waiting": Out(range(config.event_slots + 1)).array(config.partitions),
+            "some_waiting": Out(config.partitions),
             "reached": Out(config.partitions, init=(1 << config.partitions) - 1),
             "partition": In(bits),
             "event": Out(Event(config)),
@@ -117,7 +120,6 @@ class EventUnit(wiring.Component):
         slot_bits = slots.bit_length() - 1
         own_slots = config.own_event_slots
         done = self.completions.payload
-        waiting = Array(self.waiting)
 
         # COMPLETED and its compare value. A write of the latter, a completion and a reset do not
         # go through in one cycle; each has the two compared in the cycle behind it.
@@ -207,8 +209,7 @@ class EventUnit(wiring.Component):
         m.d.comb += [
             popper.eq(Mux(self.pop.en, self.pop.partition, turn)),
             popping.eq((self.pop.en | self.resetting.bit_select(turn, 1))
-                       & (waiting[popper] != 0)),
-            read_origin.addr.eq(Cat(heads[popper], popper)),
+                       & self.some_waiting.bit_select(popper, 1)),
         ]
         # A turn that a pop displaces is made up for.
         with m.If(~self.pop.en):
@@ -218,9 +219,14 @@ class EventUnit(wiring.Component):
         with m.If(popping):
             m.d.sync += heads[popper].eq(heads[popper] + 1)
         for p in everyone:
-            m.d.sync += self.waiting[p].eq(
-                self.waiting[p] + (push & (target == p))
-                - (popping & (popper == p)))
+            comes = Signal(name=f"comes_{p}")
+            goes = Signal(name=f"goes_{p}")
+            m.d.comb += [comes.eq(push & (target == p)), goes.eq(popping & (popper == p))]
+            with m.If(comes ^ goes):
+                m.d.sync += [
+                    self.waiting[p].eq(self.waiting[p] + Mux(goes, -1, 1)),
+                    self.some_waiting[p].eq(comes | (self.waiting[p] != 1)),
+                ]
 
         # The oldest event, for reading.
         read = events.read_port(domain="comb")
@@ -228,27 +234,33 @@ class EventUnit(wiring.Component):
         there = Signal()
         m.d.comb += read.addr.eq(Cat(heads[self.partition], self.partition))
         m.d.sync += [
-            there.eq(waiting[self.partition] != 0),
+            there.eq(self.some_waiting.bit_select(self.partition, 1)),
             row.eq(read.data),
             self.event.eq(Mux(there, row, 0)),
         ]
 
-        # A popped event gives its slot back, two cycles later.
-        popped = Signal()
+        # A popped event gives its slot back, three cycles later.
+        popped = Signal(2)
+        popped_row = Signal(slot_bits)
         popped_by = Signal(config.partition_bits)
+        fetched_by = Signal(config.partition_bits)
         freeing = Signal()
         freeing_by = Signal(config.partition_bits)
         freeing_own = Signal()
         freeing_peer = Signal(config.partition_bits)
         m.d.sync += [
-            popped.eq(popping),
-            origin.eq(read_origin.data),
+            popped.eq(Cat(popping, popped[0])),
+            popped_row.eq(heads[popper]),
             popped_by.eq(popper),
-            freeing.eq(popped),
-            freeing_by.eq(popped_by),
+            origin.eq(read_origin.data),
+            fetched_by.eq(popped_by),
+            freeing.eq(popped[1]),
+            freeing_by.eq(fetched_by),
             freeing_own.eq(origin.own),
             freeing_peer.eq(origin.peer),
         ]
+
+        m.d.comb += read_origin.addr.eq(Cat(popped_row, popped_by))
 
         # Slots for own completions.
         unused = Signal()       # a command ends without an event

@@ -38,7 +38,7 @@ class FaultLog(wiring.Component):
 
     One is taken in a cycle: a command's failure at once; a write violation in the first later
     cycle without a failure; read violations, in their order, in later cycles with neither. Which
-    is the first one is a matter of when they are taken.
+    is the first one is a matter of when they are taken. It is recorded in the cycle behind that.
 
     None is missed if failures are at least 2 cycles apart, and at most
     n / 4 + `config.messages_in_flight` + 1 in any n cycles (the decisions of commands are at least
@@ -102,7 +102,8 @@ class FaultLog(wiring.Component):
         write_address, read_address = addresses.write_port(), addresses.read_port(domain="comb")
         write_pending, read_pending = pending.write_port(), pending.read_port(domain="comb")
 
-        fault = self._take(m, read_pending.data)
+        fault = Signal(self.fault.shape())
+        m.d.sync += fault.eq(self._take(m, read_pending.data))
         known = Signal()
         old = Signal(record)
         new = Signal(record)

@@ -96,7 +96,7 @@ class FrontEnd(wiring.Component):
     down : In(1)
         The memory port is down: every command ends TIMEOUT.
     looking : Out(1)
-        Three cycles before the decision of a request that can wait.
+        Three cycles before the decision of a request that can wait, and perhaps before.
     verdicts : Out(stream.Signature(Verdict, always_ready=True))
         The decision, in the cycle after the one in which the request is taken.
     hold : In(1)
@@ -231,6 +231,7 @@ class FrontEnd(wiring.Component):
         is_ending = Signal()        # RELEASE or END
         partition = Signal(config.partition_bits)
         count = Signal(OFFSET_BITS)
+        count_less_1 = Signal(OFFSET_BITS)      # from step 2 on
 
         # Slots: requests and orders alternate while both are there.
         step = Signal(range(last_step + 1))
@@ -238,7 +239,6 @@ class FrontEnd(wiring.Component):
         order_first = Signal()      # the slot that begins now, if one does, is an order's
         order_next = Signal()
         deciding = Signal()
-        starting = Signal()         # a request's slot begins
         step_before = Signal(range(last_step + 1))      # the decision's
         m.d.comb += [
             order_first.eq(self.orders.valid & (order_next | ~self.requests.valid | self.hold)),
@@ -260,7 +260,6 @@ class FrontEnd(wiring.Component):
             with m.If(self.ready & order_first):
                 m.d.sync += [step.eq(1), ordering.eq(1)]
             with m.Elif(self.ready & self.requests.valid & ~self.hold):
-                m.d.comb += starting.eq(1)
                 m.d.sync += step.eq(1)
         with m.Elif(at_decision):
             m.d.sync += [step.eq(0), ordering.eq(0), order_next.eq(~ordering)]
@@ -268,8 +267,7 @@ class FrontEnd(wiring.Component):
             m.d.sync += step.eq(step + 1)
         m.d.comb += [
             deciding.eq(at_decision & ~ordering),
-            self.looking.eq(
-                starting if source_step == 1 else (step == source_step - 1) & ~ordering),
+            self.looking.eq((step == source_step - 1) & ~ordering & self.requests.valid),
         ]
 
         # Lookups. IDs are compared in all their bits: those above the table name no entry.
@@ -307,6 +305,7 @@ class FrontEnd(wiring.Component):
         has_moved = Signal()
         m.d.sync += [
             moving_on.eq(is_mvxl & (step == source_step + 3)),
+            count_less_1.eq(count - 1),
             has_moved.eq(moving_on | (has_moved & (step != 0))),
         ]
         with m.If(is_mvcl):
@@ -343,16 +342,16 @@ class FrontEnd(wiring.Component):
         # Where a range goes round, and where the next one begins. `addend` is what is behind the
         # position that the checker was given in the cycle before.
         addend = Signal(OFFSET_BITS)
-        over = Signal(signed(OFFSET_BITS + 1))      # bytes behind the entry's end
-        beyond = Signal(OFFSET_BITS + 1)            # one less, and above it: that is not negative
+        over = Signal(OFFSET_BITS + 1)      # bytes behind the entry's end; bit 32: it is reached
+        beyond = Signal(OFFSET_BITS + 1)    # one less; bit 32: the range goes round
         goes_round = Signal()
         next_position = Signal(OFFSET_BITS)
         m.d.comb += [
             addend.eq(Mux(moving_on, command.dst_offset, count)),
-            over.eq(addend - bounds.to_end),
-            beyond.eq(addend + ~bounds.to_end),
+            over.eq(addend + ~bounds.to_last),
+            beyond.eq(count_less_1 + ~bounds.to_last),
             goes_round.eq(beyond[-1] & ~is_move),
-            next_position.eq(Mux(entry.ring & ~over[-1], over, position + addend)),
+            next_position.eq(Mux(entry.ring & over[-1], over, position + addend)),
         ]
         with m.If(moving_on):
             m.d.sync += moved_position.eq(next_position)
@@ -373,7 +372,7 @@ class FrontEnd(wiring.Component):
         with m.If(source_checked):
             m.d.sync += [
                 src_address.eq(bounds.address),
-                src_last.eq(bounds.address[:config.block_log2] + count - 1),
+                src_last.eq(bounds.address[:config.block_log2] + count_less_1),
             ]
 
         dst_unusable = Signal()
@@ -542,7 +541,7 @@ class FrontEnd(wiring.Component):
         m.d.sync += [self.verdicts.valid.eq(deciding), self.verdicts.payload.eq(verdict)]
 
         # Orders.
-        order_status = Signal(Status)
+        order_status = Signal(Status)       # from the cycle before it is served on
         serving = Signal()
         owned = Signal()
         allowed = Signal()
@@ -561,35 +560,29 @@ class FrontEnd(wiring.Component):
             engine_limit.eq(
                 Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)),
         ]
-        m.d.sync += [
-            too_many.eq(count > engine_limit),
-            moving.eq(self.moving),
-            allowed.eq(owned & Mux(order.kind == OrderKind.CONSUME,
-                                   entry.ring & (count <= lock.filled),
-                                   ~entry.ring & ~lock.held)),
-        ]
+        m.d.sync += [too_many.eq(count > engine_limit), moving.eq(self.moving)]
+        m.d.comb += allowed.eq(owned & Mux(
+            order.kind == OrderKind.CONSUME, entry.ring & (count <= lock.filled),
+            ~entry.ring & ~lock.held))
+        m.d.sync += order_status.eq(Status.OK)
         with m.Switch(order.kind):
             with m.Case(OrderKind.INVALIDATE):
                 m.d.comb += row_written.eq(1)
             with m.Case(OrderKind.WRITE):
                 m.d.comb += [row_written.eq(1), lock.clear.eq(serving)]
             with m.Case(OrderKind.REWIND):
-                m.d.comb += [
-                    lock.clear.eq(serving & allowed),
-                    order_status.eq(Mux(allowed, Status.OK, Status.BUSY)),
-                ]
+                m.d.comb += lock.clear.eq(serving & (order_status == Status.OK))
+                m.d.sync += order_status.eq(Mux(allowed, Status.OK, Status.BUSY))
             with m.Case(OrderKind.CONSUME):
-                m.d.comb += [
-                    lock.consume.eq(serving & allowed),
-                    order_status.eq(Mux(allowed, Status.OK, Status.BUSY)),
-                ]
+                m.d.comb += lock.consume.eq(serving & (order_status == Status.OK))
+                m.d.sync += order_status.eq(Mux(allowed, Status.OK, Status.BUSY))
             with m.Case(OrderKind.RELEASE):
                 with m.If(~own_live):
-                    m.d.comb += order_status.eq(Status.STALE)
+                    m.d.sync += order_status.eq(Status.STALE)
                 with m.Elif(moving):
-                    m.d.comb += order_status.eq(Status.BUSY)
+                    m.d.sync += order_status.eq(Status.BUSY)
                 with m.Elif(too_many):
-                    m.d.comb += order_status.eq(Status.BAD_COUNT)
+                    m.d.sync += order_status.eq(Status.BAD_COUNT)
         ends_grant = Signal()
         m.d.comb += [
             lock.consumed.eq(count),
@@ -666,11 +659,12 @@ class FrontEnd(wiring.Component):
         second = Signal()
         went_round = Signal()
         agent = Signal(config.user_bits)
-        first_piece = Signal(OFFSET_BITS)
+        piece_less_1 = Signal(OFFSET_BITS)
+        in_block = Signal(config.block_log2 + 1)    # its last byte, if it is short
         source_lane = Signal(config.size_log2)
         destination_lane = Signal(config.size_log2)
         start = Signal(config.base_bits)
-        start_in_block = Signal(config.block_log2)
+        start_byte = Signal(config.block_log2)     # of the piece, in its block
         second_last = Signal(OFFSET_BITS)
         span = self.writes.payload
         m.d.sync += [
@@ -687,23 +681,26 @@ class FrontEnd(wiring.Component):
                 second_last.eq(beyond),
             ]
         m.d.comb += [
-            first_piece.eq(Mux(went_round, bounds.to_end, count)),
-            start_in_block.eq(Cat(in_bytes, start)[:config.block_log2]),
+            piece_less_1.eq(Mux(second, second_last, Mux(
+                went_round, bounds.to_last, count_less_1))),
             self.writes.valid.eq(first | second),
             span.agent.eq(agent),
-            span.single.eq(single(span.last)),
+            # Not from `last`, which takes its time.
+            in_block.eq(start_byte + piece_less_1[:config.block_log2]),
+            span.single.eq(~in_block[-1] & ~piece_less_1[config.block_log2:].any()),
+            span.last.eq(start_byte + piece_less_1),
         ]
         with m.If(second):
             m.d.comb += [
                 span.address.eq(Cat(in_bytes, start)),
-                span.last.eq(start_in_block + second_last),
+                start_byte.eq(Cat(in_bytes, start)),
                 span.other_lane.eq(source_lane - destination_lane),
                 span.more.eq(0),
             ]
         with m.Else():
             m.d.comb += [
                 span.address.eq(bounds.address),
-                span.last.eq(bounds.address[:config.block_log2] + first_piece - 1),
+                start_byte.eq(bounds.address),
                 span.other_lane.eq(source_lane),
                 span.more.eq(went_round),
             ]
@@ -722,7 +719,7 @@ class FrontEnd(wiring.Component):
             self.give.grant.position.eq(lock.position),
             self.give.grant.count.eq(count),
             self.target.address.eq(bounds.address),
-            self.target.first.eq(first_piece),
+            self.target.first.eq(Mux(went_round, bounds.to_last + 1, count)),
             self.target.next.eq(Mux(went_round, Cat(in_bytes, start), 0)),
         ]
         return m

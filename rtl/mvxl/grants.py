@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .config import OFFSET_BITS, WAIT_BITS, AdapterConfig
-from .memory import BlockMemory
+from .memory import BlockMemory, RowMemory
 from .messages import Grant, GrantKind
 
 __all__ = ["GrantUnit", "Target"]
@@ -151,33 +150,40 @@ class GrantUnit(wiring.Component):
         ]
         m.d.sync += self.grant.eq(grants.read_data[0])
 
-        # Acknowledged bytes: written when a GRANT or an MVXL is through.
-        acknowledged = Memory(
-            shape=OFFSET_BITS, depth=config.partitions, init=[],
-            attrs={"ram_style": "distributed"})
-        m.submodules.acknowledged = acknowledged
-        write_acknowledged = acknowledged.write_port()
-        read_acknowledged = [acknowledged.read_port(domain="comb") for _ in range(3)]
-        before = read_acknowledged[2].data
+        # Acknowledged bytes: written when a GRANT or an MVXL is through, in two steps. The front end
+        # looks when neither is under way, so that it never reads what is being written.
+        m.submodules.acknowledged = acknowledged = RowMemory(
+            OFFSET_BITS, depth=config.partitions, reads=2)
+        m.submodules.decided_on = decided_on = BlockMemory(OFFSET_BITS, depth=config.partitions)
         fresh = Signal(config.partitions)       # the GRANT is not through: it is the last one's
+        through = Signal(data.StructLayout(
+            {"en": 1, "partition": config.partition_bits, "first": 1, "good": 1}))
+        before = Signal(OFFSET_BITS)
         moved_end = Signal(OFFSET_BITS + 1)
+        no_gap = Signal()
         m.d.comb += [
-            read_acknowledged[0].addr.eq(self.partition),
-            read_acknowledged[1].addr.eq(self.reader),
-            read_acknowledged[2].addr.eq(self.moved.partition),
+            acknowledged.read_row[0].eq(self.moved.partition),
+            acknowledged.read_row[1].eq(self.reader),
+            decided_on.read_row[0].eq(self.partition),
+            self.acknowledged.eq(decided_on.read_data[0]),
             self.shown_acknowledged.eq(
-                Mux(fresh.bit_select(self.reader, 1), 0, read_acknowledged[1].data)),
-            moved_end.eq(self.moved.offset + self.moved.count),
-            write_acknowledged.addr.eq(self.moved.partition),
-            write_acknowledged.data.eq(Mux(self.moved.first, 0, moved_end)),
-            # No gap before it, and not all of it known already.
-            write_acknowledged.en.eq(self.moved.en & (self.moved.first | (
-                self.moved.good & (self.moved.offset <= before) & (moved_end > before)))),
+                Mux(fresh.bit_select(self.reader, 1), 0, acknowledged.read_data[1])),
         ]
         m.d.sync += [
-            self.acknowledged.eq(read_acknowledged[0].data),
+            *(through[name].eq(self.moved[name]) for name in through.shape().members),
+            before.eq(acknowledged.read_data[0]),
+            moved_end.eq(self.moved.offset + self.moved.count),
+            no_gap.eq(self.moved.offset <= acknowledged.read_data[0]),
             self.moving.eq(self.busy.bit_select(self.partition, 1)),
         ]
+        for memory in (acknowledged, decided_on):
+            m.d.comb += [
+                memory.write_row.eq(through.partition),
+                memory.write_data.eq(Mux(through.first, 0, moved_end)),
+                # No gap before it, and not all of it known already.
+                memory.write_en.eq(through.en & (through.first | (
+                    through.good & no_gap & (moved_end > before)))),
+            ]
 
         # Leases and revokes: a record a cycle is looked at, in turn. Fetch, subtract, compare.
         lookup = data.StructLayout({
@@ -245,7 +251,7 @@ class GrantUnit(wiring.Component):
         m.d.comb += self.held.eq(self.live | self.expired | self.ending | leaving)
         for p in everyone:
             started = Signal(name=f"started_{p}")
-            through = Signal(name=f"through_{p}")
+            ends = Signal(name=f"through_{p}")
             mine = Signal(name=f"looked_at_{p}")
             ended = Signal(name=f"ended_{p}")
             lapses = Signal(name=f"lapses_{p}")
@@ -256,13 +262,13 @@ class GrantUnit(wiring.Component):
                 ended.eq(self.force[p] | (self.leave.en & (self.leave.partition == p))),
                 lapses.eq(mine & passed & self.live[p] & ~self.busy[p] & ~ended),
                 has_one.eq(self.live[p] | self.expired[p]),
-                failed.eq(through & self.moved.first & ~self.moved.good),
+                failed.eq(ends & through.first & ~through.good),
             ]
             with m.If(lapses):
                 m.d.comb += [self.lapsed.en.eq(1), self.lapsed.partition.eq(p)]
             with m.If(self.give.en & (self.give.partition == p)):
                 m.d.sync += fresh[p].eq(1)
-            with m.Elif(through & self.moved.first):
+            with m.Elif(ends & through.first):
                 m.d.sync += fresh[p].eq(0)
             with m.If(self.left.en & (self.left.partition == p)):
                 m.d.sync += leaving[p].eq(0)
@@ -281,8 +287,9 @@ class GrantUnit(wiring.Component):
             m.d.comb += [
                 started.eq((self.started.en & (self.started.partition == p))
                            | (self.give.en & (self.give.partition == p))),
-                through.eq(self.moved.en & (self.moved.partition == p)),
+                ends.eq(through.en & (through.partition == p)),
                 self.busy[p].eq(counts[p] != 0),
             ]
-            m.d.sync += counts[p].eq(counts[p] + started - through)
+            with m.If(started ^ ends):
+                m.d.sync += counts[p].eq(counts[p] + Mux(ends, -1, 1))
         return m

@@ -225,9 +225,10 @@ class LockUnit(wiring.Component):
         # first. They never meet on one entry: only an entry that is not held is cleared.
         release = self.releases.payload
         released = Signal(Release(config))
+        released_count = Signal(count_bits)     # before it
+        released_cursor = Signal(OFFSET_BITS)
+        placed_count = Signal(count_bits)
         next_count = Signal(count_bits)
-        next_cursor = Signal(OFFSET_BITS)
-        last = Signal()
         writing = Signal()
         m.d.comb += [
             retired_counts.read_row[1].eq(release.dst_id),
@@ -249,18 +250,18 @@ class LockUnit(wiring.Component):
                     m.next = "WRITE"
             with m.State("WRITE"):
                 with m.If(~self.clear):
-                    m.d.comb += [writing.eq(1), self.freed.eq(last)]
+                    m.d.comb += [writing.eq(1), self.freed.eq(next_count == placed_count)]
                     m.next = "IDLE"
         with m.If(self.releases.valid & self.releases.ready):
             m.d.sync += [
                 released.eq(release),
-                next_count.eq(retired_counts.read_data[1] + 1),
-                next_cursor.eq(retired_cursors.read_data[2] + release.count),
-                last.eq(placed_counts.read_data[0]
-                        == (retired_counts.read_data[1] + 1)[:count_bits]),
+                released_count.eq(retired_counts.read_data[1]),
+                released_cursor.eq(retired_cursors.read_data[2]),
+                placed_count.eq(placed_counts.read_data[0]),
             ]
+        m.d.comb += next_count.eq(released_count + 1)
         for part, row, cleared in ((retired_counts, next_count, count),
-                                   (retired_cursors, next_cursor, 0),
+                                   (retired_cursors, released_cursor + released.count, 0),
                                    (retired_positions, released.position, 0)):
             moves = 1 if part is retired_counts else released.advance
             m.d.comb += [

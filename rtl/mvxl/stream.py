@@ -118,42 +118,36 @@ class Queue(wiring.Component):
         write = memory.write_port()
         read = memory.read_port(domain="comb")
 
-        level = Signal(range(self._depth + 1))
-        full = Signal()
+        index_bits = self._depth.bit_length() - 1
+        written = Signal(index_bits + 1)    # free-running, like `taken`
+        taken = Signal(index_bits + 1)
+        level = Signal(index_bits + 1)
         nonempty = Signal()
+        full = Signal()
         push = Signal()
         pop = Signal()
         passing = Signal()
         drained = Signal()      # the output register takes a payload in this cycle
         m.d.comb += [
+            level.eq(written - taken),
+            nonempty.eq(written != taken),
+            full.eq((written ^ taken) == self._depth),
             self.i.ready.eq(~full),
             drained.eq(~self.o.valid | self.o.ready),
             push.eq(self.i.valid & ~full & ~passing),
             # The next row is written in every cycle and counts once it is pushed: `i.valid` may
             # be late.
             write.en.eq(~full),
+            write.addr.eq(written),
             write.data.eq(self.i.payload),
+            read.addr.eq(taken),
         ]
+        # An entry may come in this cycle.
+        m.d.sync += self.roomy.eq(level <= self._depth - self._margin - 1)
         with m.If(push):
-            m.d.sync += write.addr.eq(write.addr + 1)
+            m.d.sync += written.eq(written + 1)
         with m.If(pop):
-            m.d.sync += read.addr.eq(read.addr + 1)
-
-        # Occupancy is late by a cycle and in flops, so that neither side waits for the other.
-        with m.If(push & ~pop):
-            m.d.sync += [
-                level.eq(level + 1),
-                nonempty.eq(1),
-                full.eq(level == self._depth - 1),
-                self.roomy.eq(level < self._depth - self._margin),
-            ]
-        with m.Elif(pop & ~push):
-            m.d.sync += [
-                level.eq(level - 1),
-                nonempty.eq(level != 1),
-                full.eq(0),
-                self.roomy.eq(level <= self._depth - self._margin + 1),
-            ]
+            m.d.sync += taken.eq(taken + 1)
 
         if self._block:
             fetched = Signal()  # the memory's output register holds an entry
