@@ -127,7 +127,7 @@ class BufferSpec(Elaboratable):
         m.d.sync += owed.eq(promised - (enters & (promised != 0)))
         m.d.comb += [
             Assert((promised == 0) | self._unit.i.ready, "roomy holds what it promises"),
-            Assert((inside + self._margin > self._least) | roomy, "roomy if there is room"),
+            Assert((inside + self._margin + 2 > self._least) | roomy, "roomy if there is room"),
             Cover(~roomy & (inside > 0), "not roomy"),
         ]
 

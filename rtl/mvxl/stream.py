@@ -71,14 +71,15 @@ class Queue(wiring.Component):
     bypass : bool
         An entry that finds the queue empty, and the output register free, goes there at once.
     margin : int
-        How many further entries `roomy` speaks of, 1 to `depth`.
+        How many further entries `roomy` speaks of, 1 to `depth` - 1.
 
     Members
     -------
     i : In(stream.Signature(shape))
     o : Out(stream.Signature(shape))
     roomy : Out(1)
-        At least `margin` more entries would be taken, whatever happens at `o`. Registered.
+        At least `margin` more entries would be taken, whatever happens at `o`. Registered, and
+        surely 1 if there is room for two more than that.
 
     Raises
     ------
@@ -94,8 +95,8 @@ class Queue(wiring.Component):
                  bypass: bool = False, margin: int = 1) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two from 2, not {depth!r}")
-        if not 1 <= margin <= depth:
-            raise ValueError(f"margin must be between 1 and {depth}, not {margin!r}")
+        if not 1 <= margin < depth:
+            raise ValueError(f"margin must be between 1 and {depth - 1}, not {margin!r}")
         self._shape = shape
         self._depth = depth
         self._block = block
