@@ -794,7 +794,7 @@ class RegisterBank(wiring.Component):
         m.submodules.rom = rom = Memory(
             shape=rows[0].shape(), depth=len(rows), init=rows, attrs={"rom_style": "block"})
         row = rom.read_port()
-        m.d.comb += row.addr.eq(Cat(target.word, target.in_manager))
+        m.d.comb += row.addr.eq(Cat(target.word[:len(self.read_word)], target.in_manager))
         here = Signal()             # it may be a register of the page
         was_reading = Signal()
         is_privileged = Signal()
