@@ -260,7 +260,7 @@ class FrontEnd(wiring.Component):
         m.d.comb += offset_first.eq(Mux(
             step == 0, command.op == Op.MVXL, is_mvxl & (step < _MVXL_STEP - 3)))
         with m.If(ordering | ((step == 0) & order_first)):
-            m.d.sync += count.eq(order.count)
+            m.d.sync += count.eq(Mux(order.kind == OrderKind.END, 0, order.count))
         with m.Elif(offset_first):
             m.d.sync += count.eq(command.dst_offset)
         with m.Else():
@@ -328,7 +328,8 @@ class FrontEnd(wiring.Component):
             count_less_1.eq(count - 1),
             has_moved.eq(moving_on | (has_moved & (step != 0))),
         ]
-        with m.If(is_mvcl):
+        # MVXL tells its offset in the grant, once the checker is done.
+        with m.If(is_mvcl | (is_mvxl & at_decision)):
             m.d.comb += position.eq(command.dst_offset)
         with m.Elif(has_moved):
             m.d.comb += position.eq(moved_position)
@@ -338,6 +339,7 @@ class FrontEnd(wiring.Component):
             m.d.comb += position.eq(lock.position)
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         m.d.comb += [
+            bounds.en.eq(~at_decision),
             bounds.limit.eq(Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length))),
             bounds.count.eq(count),
             bounds.length.eq(entry.length),
@@ -486,6 +488,7 @@ class FrontEnd(wiring.Component):
         ]
         m.d.sync += [
             at.eq(now),
+            at.waited.eq(Mux(ordering, 0, now.waited)),
             fenced.eq(before["fenced"]),
             own_locked.eq(before["own_locked"]),
             locked.eq(before["locked"]),
@@ -644,10 +647,10 @@ class FrontEnd(wiring.Component):
             record.dst_id.eq(Mux(is_mvxl & src_unusable, 0, dst_id)),
             record.receiver.eq(Mux(is_ending, grant.receiver, receiver)),
             record.known.eq(Mux(is_mvxl, ~src_unusable, known)),
-            record.offset.eq(Mux(is_mvxl, command.dst_offset, position)),
+            record.offset.eq(position),
             record.next_position.eq(next_position),
-            record.count.eq(Mux(is_ending & (order.kind == OrderKind.END), 0, count)),
-            record.waited.eq(Mux(ordering, 0, at.waited)),
+            record.count.eq(count),
+            record.waited.eq(at.waited),
             self.mvxl_started.en.eq(is_mvxl & may_move & fits),
             self.mvxl_started.partition.eq(partition),
         ]
@@ -743,7 +746,7 @@ class FrontEnd(wiring.Component):
             self.give.grant.position.eq(lock.position),
             self.give.grant.count.eq(count),
             self.target.address.eq(bounds.address),
-            self.target.first.eq(Mux(went_round, bounds.to_last + 1, count)),
+            self.target.first.eq(piece_less_1 + 1),
             self.target.next.eq(Mux(went_round, Cat(in_bytes, start), 0)),
         ]
         return m
