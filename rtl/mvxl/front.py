@@ -239,6 +239,8 @@ class FrontEnd(wiring.Component):
         is_mvxl = Signal()
         is_move = Signal()          # the manager's MVXL
         is_ending = Signal()        # RELEASE or END
+        is_given = Signal()         # MVCL or MVXL: the command says where its bytes go
+        under_grant = Signal()      # MVXL, RELEASE or END
         partition = Signal(config.partition_bits)
         count = Signal(OFFSET_BITS)             # MVXL's is its offset at first
         count_less_1 = Signal(OFFSET_BITS)      # of the cycle before
@@ -275,6 +277,9 @@ class FrontEnd(wiring.Component):
                 is_move.eq(order_first & (order.kind == OrderKind.MOVE)),
                 is_ending.eq(order_first & ((order.kind == OrderKind.RELEASE)
                                             | (order.kind == OrderKind.END))),
+                is_given.eq(~order_first & ((command.op == Op.MVCL) | (command.op == Op.MVXL))),
+                under_grant.eq(Mux(order_first, (order.kind == OrderKind.RELEASE)
+                                   | (order.kind == OrderKind.END), command.op == Op.MVXL)),
                 partition.eq(Mux(order_first, order.partition, self.requests.payload.partition)),
             ]
             with m.If(self.ready & order_first):
@@ -302,7 +307,7 @@ class FrontEnd(wiring.Component):
             table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
             self.grant_partition.eq(partition),
         ]
-        with m.If((is_mvxl | is_ending) & (step != 0)):
+        with m.If(under_grant & (step != 0)):
             m.d.comb += dst_id.eq(grant.dst_id)
         with m.Else():
             m.d.comb += dst_id.eq(Mux(ordering, order.id, command.dst_id))
@@ -320,9 +325,11 @@ class FrontEnd(wiring.Component):
 
         # Checks: the source's and then the destination's row passes by.
         moved_position = Signal(OFFSET_BITS)    # where MVXL's destination begins
+        first_position = Signal(OFFSET_BITS)    # of the message, or of its grant
         position = Signal(OFFSET_BITS)
         moving_on = Signal()    # MVXL's byte position is being found
         has_moved = Signal()
+        m.d.comb += first_position.eq(Mux(under_grant, grant.position, lock.position))
         m.d.sync += [
             moving_on.eq(is_mvxl & (step == _MVXL_STEP - 4)),
             count_less_1.eq(count - 1),
@@ -333,10 +340,8 @@ class FrontEnd(wiring.Component):
             m.d.comb += position.eq(command.dst_offset)
         with m.Elif(has_moved):
             m.d.comb += position.eq(moved_position)
-        with m.Elif(is_mvxl | is_ending):
-            m.d.comb += position.eq(grant.position)
         with m.Else():
-            m.d.comb += position.eq(lock.position)
+            m.d.comb += position.eq(first_position)
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         m.d.comb += [
             bounds.en.eq(~at_decision),
@@ -351,7 +356,7 @@ class FrontEnd(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                bounds.used.eq(Mux(is_mvcl | is_mvxl, command.dst_offset, lock.filled)),
+                bounds.used.eq(Mux(is_given, command.dst_offset, lock.filled)),
                 bounds.offset.eq(Mux(is_move, 0, position)),
             ]
         with m.If(is_move):
@@ -371,7 +376,7 @@ class FrontEnd(wiring.Component):
             over.eq(count + ~bounds.to_last),
             beyond.eq(count_less_1 + ~bounds.to_last),
             goes_round.eq(beyond[-1] & ~is_move),
-            next_position.eq(Mux(entry.ring & over[-1], over, position + count)),
+            next_position.eq(Mux(entry.ring & over[-1], over, first_position + count)),
         ]
         with m.If(moving_on):
             m.d.sync += moved_position.eq(next_position)
@@ -524,7 +529,7 @@ class FrontEnd(wiring.Component):
         verdict = Signal(Verdict(config))
         patient = Signal()
         m.d.comb += [
-            dst_outside.eq((is_mvcl | is_mvxl) & ~bounds.fits),
+            dst_outside.eq(is_given & ~bounds.fits),
             blocked.eq(stuck | (is_send & ~locked & lock.held & ~bounds.fits)),
             verdict.partition.eq(partition),
             patient.eq(command.wait & ~at.expired),
