@@ -412,13 +412,16 @@ def test_random_fault_can_be_planted(planted: RandomFault) -> None:
 
 def find(name: str, messages: int, seeds: Sequence[int]) -> int:
     """Run campaigns on the package that is on the path until one does not agree with the model:
-    `FAILED`; 0 if they all agree."""
+    `FAILED`; 0 if they all agree. The simulator is removed afterwards."""
     model = simulator(CONFIG)
-    for seed in seeds:
-        result = run_campaign(model, CONFIG, seed, messages, keep_as=f"planted-{name}")
-        if result.failure:
-            print(f"seed {seed}: {result.failure}")
-            return FAILED
+    try:
+        for seed in seeds:
+            result = run_campaign(model, CONFIG, seed, messages, keep_as=f"planted-{name}")
+            if result.failure:
+                print(f"seed {seed}: {result.failure}")
+                return FAILED
+    finally:
+        shutil.rmtree(model.folder)
     return 0
 
 
