@@ -25,8 +25,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-__all__ = ["BUILD", "ROOT", "ToolError", "cxx", "launcher", "package_dir", "setup", "verilator",
-           "verilator_environment"]
+__all__ = ["BUILD", "OPTIMIZATION", "ROOT", "ToolError", "cxx", "launcher", "package_dir", "setup",
+           "verilator", "verilator_environment"]
 
 #: The checkout.
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,6 +164,11 @@ def verilator() -> Path:
     return path
 
 
+#: Variable of the environment: how much g++ optimizes a model, "-O2" if it is not set. A model that
+#: runs for a second only is there much sooner with "-O0".
+OPTIMIZATION = "MVXL_OPTIMIZATION"
+
+
 def verilator_environment() -> dict[str, str]:
     """Variables that Verilator, and make on what it wrote, need."""
     return {
@@ -173,7 +178,8 @@ def verilator_environment() -> dict[str, str]:
         "CCACHE_DIR": str(BUILD / "ccache"),
         # The first: else a model of several files looks for a precompiled header that is not
         # made. The last two: twice as fast as Verilator's usual -Os, memory at full traffic.
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include PYTHON3=python3 OPT_FAST=-O2 OPT_GLOBAL=-O2",
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include PYTHON3=python3 OPT_GLOBAL=-O2 "
+                     f"OPT_FAST={os.environ.get(OPTIMIZATION, '-O2')}",
     }
 
 

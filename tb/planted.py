@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import mvxl
-from sim.toolchain import ROOT
+from sim.toolchain import OPTIMIZATION, ROOT
 
 from .harness import FAILED, testcases
 
@@ -63,7 +63,8 @@ def check_found(fault: PlantedFault, folder: Path) -> None:
         (copy / file).write_text(text.replace(old, new), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "tb.harness", *fault.test, f"planted-{fault.name}"], cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+                          OPTIMIZATION: "-O0"},
         capture_output=True, text=True, check=False)
     assert done.returncode == FAILED, f"{done.stdout}\n{done.stderr}"
     assert fault.says in done.stdout, done.stdout

@@ -24,7 +24,7 @@ import pytest
 
 import mvxl
 from sim.regress import run_campaign, simulator
-from sim.toolchain import ROOT
+from sim.toolchain import OPTIMIZATION, ROOT
 from tb.harness import FAILED
 from tb.planted import PlantedFault, check_found, check_plantable, run_or_skip
 
@@ -391,7 +391,8 @@ def test_random_campaigns_find_it(planted: RandomFault, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, __file__, planted.name, str(planted.messages),
          *map(str, planted.seeds)], cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+                          OPTIMIZATION: "-O0"},
         capture_output=True, text=True, check=False)
     assert done.returncode == FAILED, f"{done.stdout}\n{done.stderr}"
     assert planted.says in done.stdout, done.stdout
