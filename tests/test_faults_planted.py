@@ -341,7 +341,7 @@ RANDOM_FAULTS = [
            "record.waited.eq(Mux(ordering, 0, at.waited + (at.waited != 0)))"),
           says="counter of waited"),
     random_fault("none-counted-as-a-receiver", (30, 23),
-          ("front.py", "Mux(is_mvxl, ~src_unusable, known)", "1"),
+          ("front.py", "~src_unusable, known)", "~src_unusable, in_table)"),
           says="counter of refused"),
     random_fault("end-counted-without-bytes", (30, 23),
           ("completion.py",
