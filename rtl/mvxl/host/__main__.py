@@ -194,18 +194,32 @@ def _print_statistics(link: SerialLink, console: Console) -> None:
     console.print(f"[dim]serial line: {link.statistics}[/dim]")
 
 
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A kind of argument: a positive number."""
+    def read(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = 0
+        if number <= 0:
+            raise argparse.ArgumentTypeError(f"must be positive, not {text!r}")
+        return number
+    return read
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="Drives a board with an MVXL adapter over its serial port. Exit "
         "status 0: all is well; 1: something is not, or failed; 2: wrong arguments.")
     parser.add_argument("--port", default=DEFAULT_PORT,
                         help="the board's serial port (default: %(default)s)")
-    parser.add_argument("--baud", type=int, default=DEFAULT_BAUD,
+    parser.add_argument("--baud", type=_positive(int), default=DEFAULT_BAUD,
                         help="the bitstream's baud rate (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="SECONDS",
+    parser.add_argument("--timeout", type=_positive(float), default=DEFAULT_TIMEOUT_S,
+                        metavar="SECONDS",
                         help="how long a reply may take before it is asked for again "
                         "(default: %(default)s)")
-    parser.add_argument("--attempts", type=int, default=DEFAULT_ATTEMPTS, metavar="N",
+    parser.add_argument("--attempts", type=_positive(int), default=DEFAULT_ATTEMPTS, metavar="N",
                         help="how often a request is sent (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -242,8 +256,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns its exit status."""
-    parser = _arguments()
-    options = parser.parse_args(arguments)
+    options = _arguments().parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     try:
         with SerialLink.open(options.port, options.baud, timeout_s=options.timeout,
@@ -257,8 +270,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except OSError as error:
         print(f"{PROGRAM}: {error.filename}: {error.strerror}", file=sys.stderr)
-    except ValueError as error:
-        parser.error(str(error))
     return 1
 
 
