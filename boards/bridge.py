@@ -31,6 +31,8 @@ out, because it changes nothing and a host may begin with any sequence. After re
 remembered.
 """
 
+from __future__ import annotations
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
@@ -39,11 +41,11 @@ from amaranth.lib.wiring import In, Out
 from mvxl.axi import AXI4LiteSignature, Response
 from mvxl.config import CONFIGS, AdapterConfig
 
-from .framing import FCS_BYTES, FrameByte, Unframed
+from .framing import FCS_BYTES
+from .messages import FrameByte, Header, Operation, Status, Unframed
 from .ram import BytePortSignature
 
-__all__ = ["HEADER_BYTES", "LONGEST_REQUEST_BYTES", "Bridge", "Operation", "Status",
-           "config_number"]
+__all__ = ["HEADER_BYTES", "LONGEST_REQUEST_BYTES", "Bridge", "config_number"]
 
 PROTOCOL_VERSION = 1
 MAGIC = b"MVXL"
@@ -66,43 +68,6 @@ _REPLY = 512
 _REPLY_START = _REPLY + 1
 _REPLY_DATA = _REPLY + 8
 _BUFFER_BYTES = 1024
-
-
-class Operation(enum.Enum, shape=3):
-    """What a request asks for."""
-
-    HELLO = 0
-    READ_REGISTERS = 1
-    WRITE_REGISTERS = 2
-    READ_MEMORY = 3
-    WRITE_MEMORY = 4
-    INTERRUPTS = 5
-
-
-class Status(enum.Enum, shape=2):
-    """How a request ended.
-
-    SLVERR and DECERR are of the register port. BAD_REQUEST: an unknown operation, data of another
-    length than `count` says, an address that is not aligned or outside of page or memory, or a
-    page that does not exist.
-    """
-
-    OK = 0
-    SLVERR = 1
-    DECERR = 2
-    BAD_REQUEST = 3
-
-
-class Header(data.Struct):
-    """A request, before its data."""
-
-    sequence: 8
-    operation: Operation
-    privileged: 1
-    reserved: 4
-    page: 8
-    count: 8
-    address: 32
 
 
 class _Phase(enum.Enum, shape=2):

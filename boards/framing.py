@@ -6,35 +6,21 @@ behind it is to be XORed with 0x20; flags and escapes in the contents are escape
 bytes of a frame are the FCS, CRC-32/ISO-HDLC of what is before it, least significant byte first.
 """
 
+from __future__ import annotations
+
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
-from .uart import Received
+from .messages import FrameByte, Received, Unframed
 
-__all__ = ["ESCAPE", "ESCAPE_XOR", "FCS_BYTES", "FLAG", "Deframer", "FrameByte", "Framer",
-           "Unframed"]
+__all__ = ["ESCAPE", "ESCAPE_XOR", "FCS_BYTES", "FLAG", "Deframer", "Framer"]
 
 FLAG = 0x7E
 ESCAPE = 0x7D
 ESCAPE_XOR = 0x20
 FCS_BYTES = 4
-
-
-class Unframed(data.Struct):
-    """A byte of a frame (its FCS included), or its end (`end`), and then whether it is good."""
-
-    byte: 8
-    end: 1
-    good: 1
-
-
-class FrameByte(data.Struct):
-    """A byte of contents; `last` ends them."""
-
-    byte: 8
-    last: 1
 
 
 class Deframer(wiring.Component):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -118,19 +118,18 @@ class AXI4Ram(wiring.Component):
         queue = Queue(data.StructLayout({
             "row": self._row_bits, "len": 8, "id": len(bus.bid), "response": 2,
         }), depth=_ADDRESSES)
-        payload = queue.i.payload
+        response = Signal(2, name=f"{name}_response")
         m.d.comb += [
             queue.i.valid.eq(getattr(bus, f"{name}valid")),
             getattr(bus, f"{name}ready").eq(queue.i.ready),
-            payload.row.eq(address[self._lane_log2:]),
-            payload.len.eq(length),
-            payload.id.eq(getattr(bus, f"{name}id")),
-            payload.response.eq(Response.OKAY.value),
+            queue.i.payload.as_value().eq(Cat(
+                address[self._lane_log2:(self.size_bytes - 1).bit_length()], length,
+                getattr(bus, f"{name}id"), response)),
         ]
-        with m.If((burst != Burst.INCR.value) | (size != self._lane_log2)):
-            m.d.comb += payload.response.eq(Response.SLVERR.value)
         with m.If(address[(self.size_bytes - 1).bit_length():].any()):
-            m.d.comb += payload.response.eq(Response.DECERR.value)
+            m.d.comb += response.eq(Response.DECERR.value)
+        with m.Elif((burst != Burst.INCR.value) | (size != self._lane_log2)):
+            m.d.comb += response.eq(Response.SLVERR.value)
         return queue
 
     def _elaborate_writes(self, m: Module, memory: Memory, done: Signal) -> None:

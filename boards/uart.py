@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A UART: 8 data bits, no parity, one stop bit, least significant bit first, no flow control."""
 
+from __future__ import annotations
+
 from amaranth.hdl import Cat, Const, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Received", "UartReceiver", "UartTransmitter", "uart_divisor"]
+from .messages import Received
+
+__all__ = ["UartReceiver", "UartTransmitter", "uart_divisor"]
 
 _DATA_BITS = 8
 
@@ -38,13 +42,6 @@ def uart_divisor(clock_hz: int, baud: int) -> int:
         raise ValueError(f"baud must be within {_LARGEST_ERROR:.1%} of clock_hz / n = "
                          f"{actual:.0f} (n = {divisor}), not {baud}")
     return divisor
-
-
-class Received(data.Struct):
-    """What came over the line: a byte, or (`error`) notice that something here was lost."""
-
-    byte: 8
-    error: 1
 
 
 class UartReceiver(wiring.Component):
