@@ -177,8 +177,10 @@ class SimulatedBoard:
     def __init__(self, config_name: str = "tiny", disturbance: Disturbance | None = None) -> None:
         self.disturbance = disturbance
         program = build_board(AdapterConfig.named(config_name), MEMORY_BYTES[config_name])
+        # In a session of its own: Ctrl-C is for this process, which then stops that one.
         self._process = subprocess.Popen([program, str(CLOCKS_PER_BIT)], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, bufsize=0)
+                                         stdout=subprocess.PIPE, bufsize=0,
+                                         start_new_session=True)
         self._terminal: PseudoTerminal | None = None
         self._terminal_lock = threading.Lock()
         self._stopping = threading.Event()
@@ -218,6 +220,16 @@ class SimulatedBoard:
         """Have something happen on the board's `rx`, behind what was sent before."""
         assert self._process.stdin is not None
         self._process.stdin.write(symbols)
+
+    def wait(self) -> None:
+        """Wait until the board ends by itself.
+
+        Raises
+        ------
+        SimulationError
+            It did.
+        """
+        raise SimulationError(f"the simulator ended with status {self._process.wait()}")
 
     def close(self) -> None:
         """Stop the board."""
@@ -294,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with SimulatedBoard(options.config) as board:
             print(board.path, flush=True)
-            threading.Event().wait()
+            board.wait()
     except KeyboardInterrupt:
         return 0
     except (SimulationError, ToolError) as error:

@@ -93,7 +93,7 @@ def test_file_of_64_kib(board: SimulatedBoard, tmp_path: Path) -> None:
     path, digest = write_file(tmp_path, 65_536)
     done = program(board, "--timeout", str(LONG_S), "send", str(path), "--message-bytes", "15001")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "65,536 bytes as 5 messages of up to 15,001" in done.stdout
+    assert "65,536 bytes in 5 × up to 15,001" in done.stdout
     assert f"sent      SHA-256 {digest}\nreceived  SHA-256 {digest}\n" in done.stdout
     assert " 0 of them sent again; 0 damaged and 0 late replies dropped; " in done.stdout
     assert done.stdout.splitlines()[-1] == "equal"

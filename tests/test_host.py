@@ -529,7 +529,16 @@ def test_setup_with_an_unknown_table() -> None:
         parse_setup(GOOD.replace("[[traffic]]", "[[trafic]]"), "a.toml")
 
 
-@pytest.mark.parametrize("name", ["demo", "pair", "service"])
+def test_board_scenario_fits_the_smallest_board() -> None:
+    """And every neighbour can send to the next."""
+    setup = load_setup(ROOT / "sim" / "scenarios" / "board.toml", config_name="default",
+                       memory_bytes=65_536)
+    table = {one.id: one.table_entry for one in setup.entries}
+    assert [find_route(table, sender, (sender + 1) % 4).message_bytes_max
+            for sender in range(4)] == [0x1800] * 4
+
+
+@pytest.mark.parametrize("name", ["board", "demo", "pair", "service"])
 def test_setups_of_the_repository(name: str) -> None:
     setup = load_setup(ROOT / "sim" / "scenarios" / f"{name}.toml")
     assert setup.config_name == "default" and setup.entries
@@ -642,13 +651,13 @@ def write_file(folder: Path, size: int) -> tuple[Path, str]:
 
 @pytest.mark.parametrize(("size", "options", "messages"), [
     (40_000, [], 3), (40_000, ["--from", "1", "--to", "0", "--message-bytes", "5000"], 8),
-    (1, [], 1), (0, [], 0)])
+    (40_000, ["--from", "1", "--to", "1"], 3), (1, [], 1), (0, [], 0)])
 def test_send(served: ServedBoard, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int,
               options: list[str], messages: int) -> None:
     path, digest = write_file(tmp_path, size)
     assert program(served, "send", str(path), *options) == 0
     output = capsys.readouterr().out
-    assert f"{size:,} bytes as {messages} messages" in output
+    assert f"{size:,} bytes in {messages} × up to " in output
     assert f"sent      SHA-256 {digest}\nreceived  SHA-256 {digest}\n" in output
     assert output.splitlines()[-1] == "equal"
 

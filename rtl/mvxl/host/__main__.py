@@ -13,7 +13,7 @@ from pathlib import Path
 try:
     from rich import box
     from rich.console import Console
-    from rich.progress import (BarColumn, DownloadColumn, Progress, TextColumn,
+    from rich.progress import (BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn,
                                TimeRemainingColumn, TransferSpeedColumn)
     from rich.table import Table
 
@@ -81,10 +81,11 @@ async def _send(options: argparse.Namespace, link: SerialLink, console: Console)
     if not 1 <= message_bytes <= longest:
         raise HostError(f"--message-bytes must be 1 to {longest} on the way from partition "
                         f"{route.sender} to {route.receiver}, not {message_bytes}")
-    console.print(f"{options.file}: {size:,} bytes as {-(-size // message_bytes):,} messages of "
-                  f"up to {message_bytes:,}, partition {route.sender} (entry {route.source_id}) → "
+    console.print(f"{options.file}: {size:,} bytes in {-(-size // message_bytes):,} × up to "
+                  f"{message_bytes:,}, partition {route.sender} (entry {route.source_id}) → "
                   f"{route.receiver} (entry {route.destination_id})")
-    with _progress(console) as progress, options.file.open("rb") as file:
+    bar = _progress(console, DownloadColumn(), TransferSpeedColumn())
+    with bar as progress, options.file.open("rb") as file:
         # Each byte is written at the sender and read at the receiver.
         task = progress.add_task("moving", total=2 * size)
         done = await transfer(board, route, file, message_bytes=message_bytes,
@@ -166,8 +167,7 @@ def _read_setup(path: Path, board: Board) -> Setup:
 
 async def _set_up(board: Board, setup: Setup, console: Console) -> None:
     steps = board.config.partitions + board.config.entries + len(setup.entries)
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console,
-                  transient=True) as progress:
+    with _progress(console) as progress:
         task = progress.add_task("setting up", total=steps)
         await board.set_up(setup.partitions,
                            {one.id: one.table_entry for one in setup.entries},
@@ -184,9 +184,10 @@ def _require_partition(board: Board, partition: int) -> None:
                         f"not {partition}")
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
-                    TransferSpeedColumn(), TimeRemainingColumn(), console=console, transient=True,
+def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+    """A bar with these columns behind it, gone at its end; nothing where there is no terminal."""
+    return Progress(TextColumn("{task.description}"), BarColumn(), *columns,
+                    TimeRemainingColumn(), console=console, transient=True,
                     disable=not console.is_terminal)
 
 

@@ -130,14 +130,17 @@ async def transfer(board: Board, route: Route, file: BinaryIO, *, message_bytes:
 async def _send(board: Board, route: Route, count: int, number: int) -> Event:
     """Send one message; the notification that the receiver got."""
     tag = number % 256
+    sender, receiver = board.drivers[route.sender], board.drivers[route.receiver]
     async with board.within(EVENT_TIMEOUT_S, f"message {number}"):
-        await board.drivers[route.sender].send(
-            route.source_id, 0, route.destination_id, count, event=True, notify=True, tag=tag)
-        ended = await board.drivers[route.sender].wait_event()
-        if ended.status is not Status.OK:
+        await sender.send(route.source_id, 0, route.destination_id, count, event=True,
+                          notify=True, tag=tag)
+        ended = await sender.wait_event()
+        if ended.kind is EventKind.COMPLETION and ended.status is not Status.OK:
             raise TransferError(f"message {number} of {count} bytes from partition {route.sender} "
                                 f"to {route.receiver} ended {ended.status.name}")
-        placed = await board.drivers[route.receiver].wait_event()
+        placed = await receiver.wait_event()
+    if sender is receiver and ended.kind is EventKind.NOTIFICATION:
+        ended, placed = placed, ended       # In its one queue they may come in either order.
     for event, kind, peer in ((ended, EventKind.COMPLETION, route.receiver),
                               (placed, EventKind.NOTIFICATION, route.sender)):
         told = (event.kind, event.tag, event.peer, event.dst_id, event.count)
