@@ -29,7 +29,7 @@ CONFIG = CONFIGS["tiny"]
 PAGE = register_map(CONFIG).partition
 
 #: How long a host waits before it asks again where it must; and where it must not have to.
-SHORT_S = 0.3
+SHORT_S = 0.2
 LONG_S = 10.0
 
 COUNT_BYTES = 64
@@ -93,7 +93,7 @@ def test_file_of_64_kib(board: SimulatedBoard, tmp_path: Path) -> None:
     path, digest = write_file(tmp_path, 65_536)
     done = program(board, "--timeout", str(LONG_S), "send", str(path), "--message-bytes", "15001")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "65,536 bytes in 5 × up to 15,001" in done.stdout
+    assert "65,536 bytes as 5 messages of up to 15,001" in done.stdout
     assert f"sent      SHA-256 {digest}\nreceived  SHA-256 {digest}\n" in done.stdout
     assert " 0 of them sent again; 0 damaged and 0 late replies dropped; " in done.stdout
     assert done.stdout.splitlines()[-1] == "equal"
@@ -385,7 +385,7 @@ def test_wrong_baud_rate(board: SimulatedBoard) -> None:
     done = program(board, "--timeout", str(SHORT_S), "--attempts", "2", "selftest")
     assert done.returncode == 1
     assert done.stderr == (
-        f"python -m mvxl.host: {board.path}: no reply to HELLO in 2 attempts of 0.3 s: is this the "
+        f"python -m mvxl.host: {board.path}: no reply to HELLO in 2 attempts of 0.2 s: is this the "
         "board's port, is the bitstream loaded, and is its baud rate 1000000?\n")
     board.disturbance = None
     assert program(board, "counters").returncode == 0

@@ -657,7 +657,7 @@ def test_send(served: ServedBoard, tmp_path: Path, capsys: pytest.CaptureFixture
     path, digest = write_file(tmp_path, size)
     assert program(served, "send", str(path), *options) == 0
     output = capsys.readouterr().out
-    assert f"{size:,} bytes in {messages} × up to " in output
+    assert f"{size:,} bytes as {messages} message{'s' * (messages != 1)} of up to " in output
     assert f"sent      SHA-256 {digest}\nreceived  SHA-256 {digest}\n" in output
     assert output.splitlines()[-1] == "equal"
 

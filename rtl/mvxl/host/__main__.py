@@ -81,9 +81,10 @@ async def _send(options: argparse.Namespace, link: SerialLink, console: Console)
     if not 1 <= message_bytes <= longest:
         raise HostError(f"--message-bytes must be 1 to {longest} on the way from partition "
                         f"{route.sender} to {route.receiver}, not {message_bytes}")
-    console.print(f"{options.file}: {size:,} bytes in {-(-size // message_bytes):,} × up to "
-                  f"{message_bytes:,}, partition {route.sender} (entry {route.source_id}) → "
-                  f"{route.receiver} (entry {route.destination_id})")
+    messages = -(-size // message_bytes)
+    console.print(f"{options.file}: {size:,} bytes as {messages:,} message{'s' * (messages != 1)} "
+                  f"of up to {message_bytes:,}, partition {route.sender} (entry "
+                  f"{route.source_id}) → {route.receiver} (entry {route.destination_id})")
     bar = _progress(console, DownloadColumn(), TransferSpeedColumn())
     with bar as progress, options.file.open("rb") as file:
         # Each byte is written at the sender and read at the receiver.
