@@ -132,7 +132,7 @@ def build_board(config: AdapterConfig, memory_bytes: int) -> Path:
     text = export_verilog(Soc(config, clock_hz=CLOCKS_PER_BIT * DEFAULT_BAUD, baud=DEFAULT_BAUD,
                               memory_bytes=memory_bytes), TOP)
     command = [str(toolchain.verilator()), "--cc", "--exe", "--build", "-O3", "--no-timing",
-               "--top-module", TOP, *(f"-Wno-{name}" for name in (*ACCEPTED_WARNINGS, "ALWNEVER"))]
+               "--top-module", TOP, *(f"-Wno-{name}" for name in ACCEPTED_WARNINGS)]
     environment = toolchain.verilator_environment()
     identity = json.dumps([text, _MAIN.read_text(encoding="utf-8"), command,
                            environment["MAKEFLAGS"], version("verilator")])

@@ -508,7 +508,7 @@ def test_setup() -> None:
     setup = parse_setup(GOOD, config_name="tiny", memory_bytes=65_536)
     assert setup.config is TINY
     assert [one.max_count for one in setup.partitions] == [600, 65_536]
-    assert setup.entries[1].table_entry == TableEntry(
+    assert setup.table[3] == TableEntry(
         base=0x8000, length=0x400, owner=1, senders={0}, may_send=False)
 
 
@@ -533,8 +533,7 @@ def test_board_scenario_fits_the_smallest_board() -> None:
     """And every neighbour can send to the next."""
     setup = load_setup(ROOT / "sim" / "scenarios" / "board.toml", config_name="default",
                        memory_bytes=65_536)
-    table = {one.id: one.table_entry for one in setup.entries}
-    assert [find_route(table, sender, (sender + 1) % 4).message_bytes_max
+    assert [find_route(setup.table, sender, (sender + 1) % 4).message_bytes_max
             for sender in range(4)] == [0x1800] * 4
 
 
@@ -708,7 +707,7 @@ def test_send_wrong_partition(tmp_path: Path, served: ServedBoard,
 
 
 def test_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scenario = tmp_path / "good.toml"
+    scenario = tmp_path / "[good].toml"     # No markup.
     scenario.write_text(GOOD, encoding="utf-8")
     board = FakeBoard()
     board.adapter.table[1] = SEND
@@ -721,7 +720,8 @@ def test_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert adapter._stored_fields("partition_max_count", 0)["count"] == 600
     control = adapter._stored_fields("partition_control", 1)
     assert (control["enabled"], control["weight"]) == (1, 3)
-    assert capsys.readouterr().out.endswith("2 entries committed, partitions 0, 1 enabled\n")
+    assert capsys.readouterr().out.endswith(
+        f"{scenario}: 2 entries committed, partitions 0, 1 enabled\n")
 
 
 def test_load_refuses(tmp_path: Path, served: ServedBoard,
@@ -812,6 +812,8 @@ def test_no_port(capsys: pytest.CaptureFixture[str]) -> None:
     (["--timeout", "0", "counters"], "argument --timeout: must be positive, not '0'"),
     (["--attempts", "0", "counters"], "argument --attempts: must be positive, not '0'"),
     (["--baud", "fast", "counters"], "argument --baud: must be positive, not 'fast'"),
+    (["send", "a", "--message-bytes", "0"], "argument --message-bytes: must be positive, not '0'"),
+    (["monitor", "--seconds", "-1"], "argument --seconds: must be positive, not '-1'"),
     ([], "the following arguments are required: COMMAND")])
 def test_wrong_arguments(arguments: list[str], message: str,
                          capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 try:
@@ -24,12 +24,14 @@ except ModuleNotFoundError as missing:
 
 from ..driver import AdapterError, TableEntry
 from ..messages import EventKind
-from .board import Board
-from .scenario import ScenarioError, Setup, load_setup
+from .board import Board, standard_partitions, standard_table
+from .scenario import Partition, ScenarioError, Setup, load_setup
 from .transfer import find_route, transfer
 
 PROGRAM = "python -m mvxl.host"
 DEFAULT_PORT = "/dev/ttyUSB0"
+
+GOOD, BAD = "bold green", "bold red"
 
 #: How often `monitor` looks.
 MONITOR_INTERVAL_S = 0.1
@@ -42,45 +44,41 @@ async def _selftest(options: argparse.Namespace, link: SerialLink, console: Cons
     failed = 0
     async for name, held, seen in selftest.run(board):
         failed += not held
-        mark = "[green]ok[/green]  " if held else "[bold red]FAIL[/bold red]"
-        console.print(f"{mark}  {name:<11}", end="")
-        console.print(seen, markup=False)
+        console.print("ok  " if held else "FAIL", style=GOOD if held else BAD, end="")
+        console.print(f"  {name:<11}{seen}")
     _print_statistics(link, console)
-    console.print("[bold green]the board works[/bold green]" if not failed else
-                  f"[bold red]{failed} tests failed[/bold red]")
+    _conclude(console, not failed, "the board works", f"{failed} tests failed")
     return not failed
 
 
 async def _load(options: argparse.Namespace, link: SerialLink, console: Console) -> bool:
     board = await _find(link, console)
     setup = _read_setup(options.file, board)
-    await _set_up(board, setup, console)
-    console.print(f"{options.file}: {len(setup.entries)} entries committed, partitions "
-                  f"{_enabled(setup)} enabled")
+    await _set_up(board, setup.partitions, setup.table, console)
+    enabled = ", ".join(str(one.id) for one in setup.partitions if one.enabled) or "none"
+    console.print(f"{options.file}: {len(setup.entries)} entries committed, partitions {enabled} "
+                  "enabled")
     return True
 
 
 async def _send(options: argparse.Namespace, link: SerialLink, console: Console) -> bool:
     size = options.file.stat().st_size
     board = await _find(link, console)
-    for name in ("sender", "receiver"):
-        _require_partition(board, getattr(options, name))
-    table: dict[int, TableEntry]
-    if options.scenario is None:
-        table = await board.set_up_standard()
-        limit = size
-    else:
-        setup = _read_setup(options.scenario, board)
-        table = {one.id: one.table_entry for one in setup.entries}
-        limit = next((one.max_count for one in setup.partitions if one.id == options.sender), 0)
-    route = find_route(table, options.sender, options.receiver)
+    for partition in (options.sender, options.receiver):
+        _require_partition(board, partition)
+    partitions: Sequence[Partition] = standard_partitions(board.config)
+    table: Mapping[int, TableEntry] = standard_table(board.config, board.memory_bytes)
     if options.scenario is not None:
-        await _set_up(board, setup, console)
-    longest = max(1, min(route.message_bytes_max, limit))
-    message_bytes = longest if options.message_bytes is None else options.message_bytes
-    if not 1 <= message_bytes <= longest:
+        setup = _read_setup(options.scenario, board)
+        partitions, table = setup.partitions, setup.table
+    route = find_route(table, options.sender, options.receiver)
+    limits = [one.max_count for one in partitions if one.id == options.sender]
+    longest = min(route.message_bytes_max, *limits)
+    message_bytes = options.message_bytes or max(1, min(longest, size))
+    if message_bytes > longest:
         raise HostError(f"--message-bytes must be 1 to {longest} on the way from partition "
                         f"{route.sender} to {route.receiver}, not {message_bytes}")
+    await _set_up(board, partitions, table, console)
     messages = -(-size // message_bytes)
     console.print(f"{options.file}: {size:,} bytes as {messages:,} message{'s' * (messages != 1)} "
                   f"of up to {message_bytes:,}, partition {route.sender} (entry "
@@ -96,8 +94,7 @@ async def _send(options: argparse.Namespace, link: SerialLink, console: Console)
     console.print(f"{done.total_bytes:,} bytes in {done.seconds:.1f} s, "
                   f"{done.total_bytes / max(done.seconds, 1e-9):,.0f} bytes/s over the serial line")
     _print_statistics(link, console)
-    console.print("[bold green]equal[/bold green]" if done.equal else
-                  "[bold red]DIFFERENT: what arrived is not what was sent[/bold red]")
+    _conclude(console, done.equal, "equal", "DIFFERENT: what arrived is not what was sent")
     return done.equal
 
 
@@ -128,7 +125,7 @@ async def _monitor(options: argparse.Namespace, link: SerialLink, console: Conso
     def tell_change(what: str, value: object, at_rest: object) -> None:
         if seen.get(what, at_rest) != value:
             seen[what] = value
-            console.print(f"{time.monotonic() - began:8.2f} s  {what}: {value}", markup=False)
+            console.print(f"{time.monotonic() - began:8.2f} s  {what}: {value}")
 
     while options.seconds is None or time.monotonic() - began < options.seconds:
         lines = link.read_interrupts()
@@ -141,8 +138,7 @@ async def _monitor(options: argparse.Namespace, link: SerialLink, console: Conso
                 console.print(
                     f"{time.monotonic() - began:8.2f} s  partition {driver.partition}: "
                     f"{event.kind.name.lower()} {event.status.name}, {way} {event.peer}, entry "
-                    f"{event.dst_id}, {event.count:,} bytes at {event.offset:#x}, tag {event.tag}",
-                    markup=False)
+                    f"{event.dst_id}, {event.count:,} bytes at {event.offset:#x}, tag {event.tag}")
         for fault in await board.manager.faults():
             tell_change(f"fault of partition {fault.partition}",
                         f"{fault.direction} {fault.status.name} at {fault.address:#x}, "
@@ -166,17 +162,12 @@ def _read_setup(path: Path, board: Board) -> Setup:
     return load_setup(path, config_name=board.config_name, memory_bytes=board.memory_bytes)
 
 
-async def _set_up(board: Board, setup: Setup, console: Console) -> None:
-    steps = board.config.partitions + board.config.entries + len(setup.entries)
+async def _set_up(board: Board, partitions: Sequence[Partition],
+                  table: Mapping[int, TableEntry], console: Console) -> None:
+    steps = board.config.partitions + board.config.entries + len(table)
     with _progress(console) as progress:
         task = progress.add_task("setting up", total=steps)
-        await board.set_up(setup.partitions,
-                           {one.id: one.table_entry for one in setup.entries},
-                           lambda: progress.advance(task))
-
-
-def _enabled(setup: Setup) -> str:
-    return ", ".join(str(one.id) for one in setup.partitions if one.enabled) or "none"
+        await board.set_up(partitions, table, lambda: progress.advance(task))
 
 
 def _require_partition(board: Board, partition: int) -> None:
@@ -193,7 +184,11 @@ def _progress(console: Console, *columns: ProgressColumn) -> Progress:
 
 
 def _print_statistics(link: SerialLink, console: Console) -> None:
-    console.print(f"[dim]serial line: {link.statistics}[/dim]")
+    console.print(f"serial line: {link.statistics}", style="dim")
+
+
+def _conclude(console: Console, held: bool, good: str, bad: str) -> None:
+    console.print(good if held else bad, style=GOOD if held else BAD)
 
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -245,21 +240,21 @@ def _arguments() -> argparse.ArgumentParser:
     send.add_argument("--scenario", type=Path, metavar="FILE.toml",
                       help="set this scenario up first and send through its entries "
                       "(default: a table in which all may send to all)")
-    send.add_argument("--message-bytes", type=int, metavar="N",
+    send.add_argument("--message-bytes", type=_positive(int), metavar="N",
                       help="bytes of a message (default: as many as the entries hold)")
     add("counters", _counters, "What each partition has sent to each other since reset, of one "
         "moment.")
     monitor = add("monitor", _monitor, "Print changes of interrupt lines, events, faults and the "
                   "memory port's state as they come. Events are taken.")
-    monitor.add_argument("--seconds", type=float, metavar="S", help="end after that long "
-                         "(default: at Ctrl-C)")
+    monitor.add_argument("--seconds", type=_positive(float), metavar="S",
+                         help="end after that long (default: at Ctrl-C)")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     options = _arguments().parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     try:
         with SerialLink.open(options.port, options.baud, timeout_s=options.timeout,
                              attempts=options.attempts) as link:

@@ -14,9 +14,10 @@ from .link import HostError, SerialLink
 from .scenario import Partition
 from .transport import BoardTransport
 
-__all__ = ["Board", "NoAnswer", "UnknownConfiguration", "inbox", "outbox", "standard_table"]
+__all__ = ["Board", "NoAnswer", "UnknownConfiguration", "inbox", "outbox",
+           "standard_partitions", "standard_table"]
 
-#: Longest message of a partition with the standard table, in bytes: any.
+#: Longest message of a partition with the standard table (bytes): of any length.
 MAX_COUNT = (1 << 32) - 1
 
 
@@ -173,8 +174,7 @@ class Board:
     async def set_up_standard(self) -> dict[int, TableEntry]:
         """Set up the standard table, with every partition enabled; returns the table."""
         table = standard_table(self.config, self.memory_bytes)
-        await self.set_up([Partition(id=partition, max_count=MAX_COUNT)
-                           for partition in range(self.config.partitions)], table)
+        await self.set_up(standard_partitions(self.config), table)
         return table
 
     async def require_ready(self) -> None:
@@ -203,6 +203,12 @@ def outbox(partition: int) -> int:
 def inbox(config: AdapterConfig, partition: int) -> int:
     """Network ID of the ring that a partition receives in, in the standard table."""
     return config.partitions + partition
+
+
+def standard_partitions(config: AdapterConfig) -> list[Partition]:
+    """All partitions, enabled for messages of any length."""
+    return [Partition(id=partition, max_count=MAX_COUNT)
+            for partition in range(config.partitions)]
 
 
 def standard_table(config: AdapterConfig, memory_bytes: int) -> dict[int, TableEntry]:

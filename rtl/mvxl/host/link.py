@@ -8,6 +8,7 @@ for again by sending the request again.
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections import deque
@@ -366,9 +367,9 @@ def _why_not_open(error: Exception, baud: int) -> str:
     number = getattr(error, "errno", None)
     if isinstance(error, ValueError):
         return f"no port can be opened with {baud} baud: {text}"
-    if number == 2:
+    if number == errno.ENOENT:
         return "there is no such port: is the board plugged in? `ls /dev/ttyUSB* /dev/ttyACM*`"
-    if number == 13:
+    if number == errno.EACCES:
         return ("no permission to open it: become a member of its group (on Debian: "
                 "`sudo adduser $USER dialout`, then log in again)")
     if "exclusively lock" in text:

@@ -121,6 +121,11 @@ class Setup:
     def config(self) -> AdapterConfig:
         return AdapterConfig.named(self.config_name)
 
+    @property
+    def table(self) -> dict[int, TableEntry]:
+        """The entries for a manager's driver, by network ID."""
+        return {one.id: one.table_entry for one in self.entries}
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Adapter:

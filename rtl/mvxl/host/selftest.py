@@ -147,13 +147,11 @@ async def _messages(board: Board, source: random.Random) -> str:
     """A message for every ordered pair; its bytes arrive, and none beside them changes."""
     table = standard_table(board.config, board.memory_bytes)
     filled = {partition: 0 for partition in range(board.config.partitions)}
-    count = min(MESSAGE_BYTES, table[0].length // 4)
-    for pair in _pairs(board):
-        sender, receiver = pair
+    # So that a ring holds one of each sender, and a byte behind it.
+    count = min(MESSAGE_BYTES, (table[0].length - 1) // (board.config.partitions + 1))
+    for sender, receiver in _pairs(board):
         origin, target = table[outbox(sender)], table[inbox(board.config, receiver)]
-        position = filled[receiver] % target.length
-        if position + count + 1 > target.length:
-            break       # Nothing is gained by filling small rings.
+        position = filled[receiver]
         message = source.randbytes(count)
         board.write_memory(origin.base + SOURCE_OFFSET, message)
         board.write_memory(target.base + position, bytes(~byte & 0xFF for byte in message)
