@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import re
 import signal
 import subprocess
@@ -318,6 +319,36 @@ def test_a_file_arrives(board: SimulatedBoard, tmp_path: Path, kind: str) -> Non
     assert disturbance.hits == 6
     again, = re.findall(r"requests, (\d+) of them sent again", done.stdout)
     assert int(again) >= 6 if repeats else int(again) == 0
+
+
+class Random:
+    """One frame in twenty, in either direction, meets something."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self.hits = 0
+
+    def _change(self) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes], int]:
+        self.hits += 1
+        return KINDS[self._random.choice(list(KINDS))]
+
+    def to_board(self, line: bytes) -> bytes:
+        return self._change()[0](line) if self._random.random() < 0.05 else line_of(line)
+
+    def to_host(self, line: bytes) -> bytes:
+        return self._change()[1](line) if self._random.random() < 0.05 else line
+
+
+def test_random_disturbances(board: SimulatedBoard, tmp_path: Path) -> None:
+    path, digest = write_file(tmp_path, 4000)
+    board.disturbance = disturbance = Random(seed=1)
+    done = program(board, "--timeout", str(SHORT_S), "--attempts", "10", "send", str(path),
+                   "--message-bytes", "250")
+    board.disturbance = None
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"received  SHA-256 {digest}\n" in done.stdout
+    assert disturbance.hits > 10
+    assert on_board(board, completed) == 16
 
 
 async def completed(one: Board) -> int:
