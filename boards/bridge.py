@@ -161,7 +161,8 @@ class Bridge(wiring.Component):
             # The reader is always behind the writer.
             attrs={"ram_style": "block", "no_rw_check": 1})
         write = buffer.write_port()
-        read = buffer.read_port()
+        # With the flop behind it, the memory's own: so that the attribute counts.
+        read = buffer.read_port(domain="comb")
 
         # Reception. The request's header is kept beside the buffer.
         header = Signal(Header)
@@ -190,10 +191,11 @@ class Bridge(wiring.Component):
 
         # A byte of the buffer, two cycles after `source` changed.
         source = Signal(range(_BUFFER_BYTES))
+        row = Signal(8, reset_less=True)
         fetched = Signal(8)
         settling = Signal(range(3))
         m.d.comb += read.addr.eq(source)
-        m.d.sync += fetched.eq(read.data)
+        m.d.sync += [row.eq(read.data), fetched.eq(row)]
         with m.If(settling != 0):
             m.d.sync += settling.eq(settling - 1)
 
@@ -423,6 +425,9 @@ class Bridge(wiring.Component):
             is_write.eq((operation == Operation.WRITE_REGISTERS)
                         | (operation == Operation.WRITE_MEMORY)),
             past.eq(Mux(is_register, Cat(Const(0b11, 2), header.count), header.count)),
+        ]
+        # The header is there some bytes before the end of the frame: time for one more step.
+        m.d.sync += [
             last.eq(header.address[:low_log2] + past),
             far.eq(header.address[low_log2:].any()),
             expected_bytes.eq(HEADER_BYTES + FCS_BYTES + Mux(is_write, past + 1, 0)),

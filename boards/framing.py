@@ -8,7 +8,7 @@ bytes of a frame are the FCS, CRC-32/ISO-HDLC of what is before it, least signif
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
@@ -21,6 +21,56 @@ FLAG = 0x7E
 ESCAPE = 0x7D
 ESCAPE_XOR = 0x20
 FCS_BYTES = 4
+
+
+class _SerialCrc(wiring.Component):
+    """The FCS of the bytes since `start`, a bit a cycle: a byte takes 8 cycles.
+
+    A byte on the line takes longer, and the circuit for a byte a cycle is three times as large.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+    start : In(1)
+        Only while `i` is ready.
+    fcs : Out(32)
+        While `i` is ready.
+    match : Out(1)
+        While `i` is ready: the last four bytes were the FCS of those before.
+    """
+
+    i: stream.Interface
+    start: Signal
+    fcs: Signal
+    match: Signal
+
+    def __init__(self) -> None:
+        super().__init__({
+            "i": In(stream.Signature(8)), "start": In(1), "fcs": Out(32), "match": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        crc = CRC32_ISO_HDLC(data_width=1).create()
+        # Its own `start` would take a gate for each bit.
+        m.submodules.crc = ResetInserter(self.start)(crc)
+        bits = Signal(8)    # lowest first
+        count = Signal(range(len(bits)))
+        busy = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~busy),
+            crc.data.eq(bits[0]),
+            crc.valid.eq(busy),
+            self.fcs.eq(crc.crc),
+            self.match.eq(crc.match_detected),
+        ]
+        with m.If(busy):
+            m.d.sync += [bits.eq(bits >> 1), count.eq(count + 1)]
+            with m.If(count == len(bits) - 1):
+                m.d.sync += busy.eq(0)
+        with m.Else():
+            m.d.sync += [bits.eq(self.i.payload), busy.eq(self.i.valid)]
+        return m
 
 
 class Deframer(wiring.Component):
@@ -61,7 +111,7 @@ class Deframer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = CRC32_ISO_HDLC().create()
+        m.submodules.crc = crc = _SerialCrc()
         spoiled = Signal(init=1)    # to be dropped up to the next flag
         escaped = Signal()
         given_bytes = Signal(range(self._longest_bytes + 1))
@@ -77,12 +127,13 @@ class Deframer(wiring.Component):
             is_content.eq(~(is_flag | is_escape | self.i.payload.error | spoiled | full)),
             self.o.payload.byte.eq(self.i.payload.byte ^ (escaped << ESCAPE_XOR.bit_length() - 1)),
             self.o.payload.end.eq(is_flag),
-            self.o.payload.good.eq(crc.match_detected & ~spoiled & ~escaped),
-            self.o.valid.eq(self.i.valid & (is_content | (is_flag & (given_bytes != 0)))),
-            self.i.ready.eq(self.o.ready | ~self.o.valid),
+            self.o.payload.good.eq(crc.match & ~spoiled & ~escaped),
+            self.o.valid.eq(self.i.valid & crc.i.ready
+                            & (is_content | (is_flag & (given_bytes != 0)))),
+            self.i.ready.eq(crc.i.ready & (self.o.ready | ~self.o.valid)),
             passing.eq(self.i.valid & self.i.ready),
-            crc.data.eq(self.o.payload.byte),
-            crc.valid.eq(passing & is_content),
+            crc.i.payload.eq(self.o.payload.byte),
+            crc.i.valid.eq(passing & is_content),
             crc.start.eq(passing & is_flag),
         ]
         with m.If(passing):
@@ -117,7 +168,7 @@ class Framer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = CRC32_ISO_HDLC().create()
+        m.submodules.crc = crc = _SerialCrc()
         index = Signal(range(FCS_BYTES))
         byte = Signal(8)
         special = Signal()
@@ -125,7 +176,7 @@ class Framer(wiring.Component):
         sent = Signal()         # `byte` goes out, its escape was before
         m.d.comb += [
             special.eq((byte == FLAG) | (byte == ESCAPE)),
-            crc.data.eq(self.i.payload.byte),
+            crc.i.payload.eq(self.i.payload.byte),
         ]
 
         def send_byte() -> None:
@@ -150,17 +201,17 @@ class Framer(wiring.Component):
             with m.State("CONTENTS"):
                 m.d.comb += [
                     byte.eq(self.i.payload.byte),
-                    self.o.valid.eq(self.i.valid),
+                    self.o.valid.eq(self.i.valid & crc.i.ready),
                     self.i.ready.eq(sent),
-                    crc.valid.eq(sent),
+                    crc.i.valid.eq(sent),
                 ]
                 send_byte()
                 with m.If(sent & self.i.payload.last):
                     m.next = "FCS"
             with m.State("FCS"):
                 m.d.comb += [
-                    byte.eq(crc.crc.word_select(index, 8)),
-                    self.o.valid.eq(1),
+                    byte.eq(crc.fcs.word_select(index, 8)),
+                    self.o.valid.eq(crc.i.ready),
                 ]
                 send_byte()
                 with m.If(sent):

@@ -50,14 +50,16 @@ class AXI4Ram(wiring.Component):
     INCR bursts of full-width beats are served; the bits of an address inside a beat are not
     looked at. Up to 10 bursts in each direction are taken before the first is answered, and they
     are answered in order. A burst outside of the memory gets DECERR, another kind of burst
-    SLVERR, for each of its beats: it writes nothing and reads zeros. A burst must not cross
-    4 KiB (as AXI4 says), so it is inside or outside as a whole.
+    SLVERR, for each of its beats: it writes nothing, and what it reads has no meaning. A burst
+    must not cross 4 KiB (as AXI4 says), so it is inside or outside as a whole.
 
-    A byte access goes before: it takes a cycle of the write side, or of the read side, from the
-    bus (two of the write side). It ends after 5 cycles at most, whatever the bus does.
+    Block RAM has two ports. One serves the bus's writes, the other its reads and the bytes: a byte
+    access goes before, and takes one cycle from the reads. It ends after 5 cycles, whatever the
+    bus does; so whoever uses the byte port can never be kept waiting by the bus.
 
-    A read beat that is fetched in the cycle in which the same bytes are written is undefined;
-    AXI4 gives no order to a read and a write whose response is not there yet.
+    What is read in the cycle in which the same bytes are written by the other port, or what two
+    writes at once leave, is undefined; AXI4 gives no order to accesses whose responses are not
+    there yet.
 
     Parameters
     ----------
@@ -97,13 +99,13 @@ class AXI4Ram(wiring.Component):
         m = Module()
         lanes = len(self.bus.wstrb)
         rows = self.size_bytes // lanes
+        # Without `no_rw_check` Yosys builds logic for reads of what is being written. It looks at
+        # it when it makes a block RAM of a memory with a flop behind it.
         m.submodules.memory = memory = Memory(
             shape=data.ArrayLayout(8, lanes), depth=rows, init=[],
             attrs={"ram_style": "block", "no_rw_check": 1})
-        written, fetched = Signal(), Signal()
-        self._elaborate_writes(m, memory, written)
-        self._elaborate_reads(m, memory, fetched)
-        m.d.sync += self.byte.done.eq(written | fetched)
+        self._elaborate_writes(m, memory)
+        self._elaborate_reads(m, memory)
         return m
 
     @property
@@ -132,9 +134,8 @@ class AXI4Ram(wiring.Component):
             m.d.comb += response.eq(Response.SLVERR.value)
         return queue
 
-    def _elaborate_writes(self, m: Module, memory: Memory, done: Signal) -> None:
-        """`done`: a byte write is through."""
-        bus, byte = self.bus, self.byte
+    def _elaborate_writes(self, m: Module, memory: Memory) -> None:
+        bus = self.bus
         m.submodules.aw = addresses = self._addresses(m, "aw")
         m.submodules.b = responses = Queue(
             data.StructLayout({"id": len(bus.bid), "response": 2}), depth=_BEATS, margin=_MARGIN)
@@ -145,21 +146,14 @@ class AXI4Ram(wiring.Component):
         taking = Signal()
         ending = Signal()
         load = Signal(name="write_load")
-        byte_starts = Signal(name="byte_write_starts")
-        byte_now = Signal(name="byte_write_now")
         m.d.comb += [
             taking.eq(bus.wvalid & bus.wready),
             ending.eq(taking & bus.wlast),
             addresses.o.ready.eq(~busy | ending),
             load.eq(addresses.o.valid & addresses.o.ready),
-            byte_starts.eq(byte.valid & byte.write & ~byte_now & ~byte.done),
-            done.eq(byte_now),
         ]
-        m.d.sync += [
-            byte_now.eq(byte_starts),
-            # Ready beforehand, so that it is a flop.
-            bus.wready.eq((load | (busy & ~ending)) & responses.roomy & ~byte_starts),
-        ]
+        # Ready beforehand, so that it is a flop.
+        m.d.sync += bus.wready.eq((load | (busy & ~ending)) & responses.roomy)
         with m.If(load):
             m.d.sync += [burst.eq(addresses.o.payload), busy.eq(1)]
         with m.Else():
@@ -169,18 +163,11 @@ class AXI4Ram(wiring.Component):
 
         # The write itself, a cycle later, so that it may be far away; the response behind it.
         accepted = (burst.response == Response.OKAY.value) & taking
-        with m.If(byte_now):
-            m.d.sync += [
-                write.addr.eq(byte.address[self._lane_log2:]),
-                write.data.as_value().eq(byte.wdata.replicate(len(bus.wstrb))),
-                write.en.eq(1 << byte.address[:self._lane_log2]),
-            ]
-        with m.Else():
-            m.d.sync += [
-                write.addr.eq(burst.row),
-                write.data.as_value().eq(bus.wdata),
-                write.en.eq(Mux(accepted, bus.wstrb, 0)),
-            ]
+        m.d.sync += [
+            write.addr.eq(burst.row),
+            write.data.as_value().eq(bus.wdata),
+            write.en.eq(Mux(accepted, bus.wstrb, 0)),
+        ]
         m.d.sync += [
             responses.i.valid.eq(ending),
             responses.i.payload.id.eq(burst.id),
@@ -193,28 +180,31 @@ class AXI4Ram(wiring.Component):
             bus.bresp.eq(responses.o.payload.response),
         ]
 
-    def _elaborate_reads(self, m: Module, memory: Memory, done: Signal) -> None:
-        """`done`: a byte is in `byte.rdata` in the next cycle."""
+    def _elaborate_reads(self, m: Module, memory: Memory) -> None:
+        """Reads, and the bytes: both use the memory's second port."""
         bus, byte = self.bus, self.byte
         m.submodules.ar = addresses = self._addresses(m, "ar")
         beat_layout = data.StructLayout({
             "data": len(bus.rdata), "id": len(bus.rid), "response": 2, "last": 1})
         m.submodules.r = beats = Queue(beat_layout, depth=_BEATS, margin=_MARGIN)
-        read = memory.read_port()
+        # With the flop behind it, the memory's own; see the attribute.
+        read = memory.read_port(domain="comb")
+        fetched = Signal(len(bus.rdata), reset_less=True)
+        byte_write = memory.write_port(granularity=1)
 
         busy = Signal(name="read_busy")
         burst = Signal.like(addresses.o.payload, name="read_burst")
         issue = Signal()
         ending = Signal(name="read_ending")
         load = Signal(name="read_load")
-        byte_starts = Signal(name="byte_read_starts")
-        byte_fetching = Signal()
+        byte_starts = Signal()
+        byte_under_way = Signal()
         m.d.comb += [
             issue.eq(busy & beats.roomy & ~byte_starts),
             ending.eq(issue & (burst.len == 0)),
             addresses.o.ready.eq(~busy | ending),
             load.eq(addresses.o.valid & addresses.o.ready),
-            byte_starts.eq(byte.valid & ~byte.write & ~byte_fetching & ~byte.done),
+            byte_starts.eq(byte.valid & ~byte_under_way),
         ]
         with m.If(load):
             m.d.sync += [burst.eq(addresses.o.payload), busy.eq(1)]
@@ -240,10 +230,8 @@ class AXI4Ram(wiring.Component):
             about[1].eq(about[0]),
             about[2].eq(about[1]),
         ]
-        caught = Signal(len(bus.rdata))
-        m.d.sync += caught.eq(read.data)
-        with m.If((about[1].response != Response.OKAY.value) & ~about[1].is_byte):
-            m.d.sync += caught.eq(0)
+        caught = Signal(len(bus.rdata), reset_less=True)
+        m.d.sync += [fetched.eq(read.data), caught.eq(fetched)]
         m.d.comb += [
             beats.i.valid.eq(about[2].valid),
             beats.i.payload.data.eq(caught),
@@ -256,9 +244,16 @@ class AXI4Ram(wiring.Component):
             bus.rid.eq(beats.o.payload.id),
             bus.rresp.eq(beats.o.payload.response),
             bus.rlast.eq(beats.o.payload.last),
-            done.eq(about[2].is_byte),
+        ]
+
+        lane = byte.address[:self._lane_log2]
+        m.d.comb += [
+            byte_write.addr.eq(read.addr),
+            byte_write.data.as_value().eq(byte.wdata.replicate(len(bus.wstrb))),
         ]
         m.d.sync += [
-            byte_fetching.eq((byte_fetching | byte_starts) & ~done),
-            byte.rdata.eq(caught.word_select(byte.address[:self._lane_log2], 8)),
+            byte_write.en.eq(Mux(byte_starts & byte.write, 1 << lane, 0)),
+            byte_under_way.eq((byte_under_way | byte_starts) & ~byte.done),
+            byte.done.eq(about[2].is_byte),
+            byte.rdata.eq(caught.word_select(lane, 8)),
         ]

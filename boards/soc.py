@@ -22,7 +22,7 @@ LEDS = 8
 #: LEDs for partitions; with more of them several share one.
 _PARTITION_LEDS = 4
 
-#: Shortest time that an LED is lit, as a part of a second.
+#: Reciprocal of the shortest time that an LED is lit, in Hz.
 _LIT_PER_SECOND = 16
 
 
@@ -32,8 +32,8 @@ class Stretcher(wiring.Component):
     Parameters
     ----------
     lights : int
-    period_cycles : int
-        From 2.
+    period_log2 : int
+        Base-2 logarithm of the period in cycles.
 
     Members
     -------
@@ -44,21 +44,17 @@ class Stretcher(wiring.Component):
     event: Signal
     lit: Signal
 
-    def __init__(self, lights: int, *, period_cycles: int) -> None:
-        self._period_cycles = period_cycles
+    def __init__(self, lights: int, *, period_log2: int) -> None:
+        self._period_log2 = period_log2
         super().__init__({"event": In(lights), "lit": Out(lights)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        timer = Signal(range(self._period_cycles))
+        timer = Signal(self._period_log2 + 1)
         seen = Signal.like(self.event)
-        m.d.sync += [timer.eq(timer - 1), seen.eq(seen | self.event)]
-        with m.If(timer == 0):
-            m.d.sync += [
-                timer.eq(self._period_cycles - 1),
-                self.lit.eq(seen),
-                seen.eq(self.event),
-            ]
+        m.d.sync += [timer.eq(timer[:-1] + 1), seen.eq(seen | self.event)]
+        with m.If(timer[-1]):
+            m.d.sync += [self.lit.eq(seen), seen.eq(self.event)]
         return m
 
 
@@ -82,9 +78,10 @@ class Periphery(wiring.Component):
     tx : Out(1)
         Serial line out.
     leds : Out(8)
-        0 to 3: bursts of partition p, modulo 4. 4: a request was carried out. 5: an `irq` is
-        high. 6: `irq_manager` is high. 7: a frame was dropped, a request ended with another
-        status than OK, or the memory answered with an error. Each is lit for 1/16 s at least.
+        0 to 3: writes to the memory for partition p, modulo 4. 4: a request was carried out. 5:
+        an `irq` is high. 6: `irq_manager` is high. 7: a frame was dropped, a request ended with
+        another status than OK, or the memory answered with an error. Each is lit for 1/16 s at
+        least.
     s_axil : Out(AXI4LiteSignature)
         To the adapter's.
     m_axi : In(AXI4Signature)
@@ -115,7 +112,7 @@ class Periphery(wiring.Component):
         self.bridge = Bridge(config, clock_hz=clock_hz, memory_bytes=memory_bytes)
         self.framer = Framer()
         self.transmitter = UartTransmitter(divisor)
-        self.stretcher = Stretcher(LEDS, period_cycles=max(2, clock_hz // _LIT_PER_SECOND))
+        self.stretcher = Stretcher(LEDS, period_log2=(clock_hz // _LIT_PER_SECOND).bit_length())
         super().__init__({
             "rx": In(1, init=1),
             "tx": Out(1, init=1),
@@ -151,8 +148,8 @@ class Periphery(wiring.Component):
             self.leds.eq(self.stretcher.lit),
         ]
 
-        error = Signal()
-        m.d.comb += error.eq((bus.rvalid & bus.rresp.any()) | (bus.bvalid & bus.bresp.any()))
+        error = Signal()    # SLVERR and DECERR have this bit
+        m.d.comb += error.eq((bus.rvalid & bus.rresp[1]) | (bus.bvalid & bus.bresp[1]))
         # Through flops, so that no path of a bus leads to a light.
         m.d.sync += self.stretcher.event.eq(Cat(
             *(self._traffic(light) for light in range(_PARTITION_LEDS)),
@@ -164,11 +161,10 @@ class Periphery(wiring.Component):
         return m
 
     def _traffic(self, light: int) -> Value:
-        """Whether a burst of one of the light's partitions is offered."""
-        config, bus = self._config, self.m_axi
-        mine = [p for p in range(config.partitions) if p % _PARTITION_LEDS == light]
-        return Cat(valid & (user == p) for p in mine
-                   for valid, user in ((bus.arvalid, bus.aruser), (bus.awvalid, bus.awuser))).any()
+        """Whether a write burst for one of the light's partitions is offered."""
+        bus = self.m_axi
+        partitions = range(light, self._config.partitions, _PARTITION_LEDS)
+        return Cat(bus.awvalid & (bus.awuser == p) for p in partitions).any()
 
 
 class Soc(wiring.Component):

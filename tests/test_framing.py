@@ -57,7 +57,7 @@ def deframed(line: Line, *, module: Any = framing,
             ctx.set(dut.i.valid, 1)
             await ctx.tick().until(dut.i.ready)
             ctx.set(dut.i.valid, 0)
-        await ctx.tick().repeat(3)
+        await ctx.tick().repeat(12)
 
     async def watch(ctx: Any) -> None:
         nonlocal bad
@@ -106,7 +106,7 @@ def encoded(frames: Sequence[bytes], *, module: Any = framing, seed: int | None 
                 ctx.set(dut.i.valid, 1)
                 await ctx.tick().until(dut.i.ready)
                 ctx.set(dut.i.valid, 0)
-        await ctx.tick().repeat(60)
+        await ctx.tick().repeat(200)
 
     async def watch(ctx: Any) -> None:
         held = None
@@ -256,7 +256,7 @@ def deframes_well(module: Any) -> bool:
 
 #: Name: what must fail, and the change.
 FAULTS: dict[str, tuple[Callable[[Any], bool], str, str]] = {
-    "fcs-not-checked": (deframes_well, "crc.match_detected & ", ""),
+    "fcs-not-checked": (deframes_well, "crc.match & ", ""),
     "spoiled-is-good": (deframes_well, " & ~spoiled & ~escaped", " & ~escaped"),
     "abort-is-good": (deframes_well, " & ~spoiled & ~escaped", " & ~spoiled"),
     "too-long-is-good": (deframes_well, "self.i.payload.error | full", "self.i.payload.error"),
@@ -267,8 +267,8 @@ FAULTS: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "crc-goes-on": (deframes_well, "crc.start.eq(passing & is_flag)", "crc.start.eq(0)"),
     "flag-not-escaped": (frames_well, "(byte == FLAG) | (byte == ESCAPE)", "byte == ESCAPE"),
     "escape-not-escaped": (frames_well, "(byte == FLAG) | (byte == ESCAPE)", "byte == FLAG"),
-    "crc-of-escapes": (frames_well, "crc.valid.eq(sent)",
-                       "crc.valid.eq(self.o.valid & self.o.ready)"),
+    "crc-of-escapes": (frames_well, "crc.i.valid.eq(sent)",
+                       "crc.i.valid.eq(self.o.valid & self.o.ready)"),
     "fcs-reversed": (frames_well, "word_select(index, 8)", "word_select(~index, 8)"),
     "no-first-flag": (frames_well, "payload.eq(FLAG),\n                    self",
                       "payload.eq(0),\n                    self"),
