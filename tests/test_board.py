@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host program and the whole board's RTL, over a serial line that is also disturbed."""
+"""The host program and the whole board's RTL, over a serial line that is also disturbed.
+
+The board of configuration `tiny`; with MVXL_REGRESS=1 in the environment that of `default`, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
 import re
 import signal
@@ -182,6 +186,20 @@ def test_counters_and_monitor(board: SimulatedBoard) -> None:
     assert watched.returncode == 0
     assert re.search(r"s  partition 0: notification OK, from 1, entry 2, 64 bytes at 0x0, tag 9\n",
                      watched.stdout)
+
+
+@pytest.mark.skipif("MVXL_REGRESS" not in os.environ, reason="MVXL_REGRESS=1 runs it")
+def test_default_configuration(tmp_path: Path) -> None:
+    """Every part of it, and a file through the entries of the scenario for boards."""
+    path, digest = write_file(tmp_path, 10_000)
+    with SimulatedBoard("default") as board:
+        done = program(board, "selftest")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "12 ordered pairs, 203 bytes each" in done.stdout
+        done = program(board, "send", str(path), "--scenario", "sim/scenarios/board.toml",
+                       "--from", "3", "--to", "0")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"received  SHA-256 {digest}\n" in done.stdout
 
 
 def test_module_runs() -> None:
