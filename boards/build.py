@@ -140,7 +140,7 @@ def _run(folder: Path, script: str, tools: dict[str, str], console: Console) -> 
                 with console.status(f"{step} ..."):
                     while process.poll() is None and not (folder / product).exists():
                         time.sleep(.2)
-                if process.poll():
+                if not (folder / product).exists():
                     break
                 console.print(f"{step} done after {time.monotonic() - started:.0f} s")
             process.wait()

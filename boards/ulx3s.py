@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import ClockDomain, Elaboratable, Instance, Module, Signal
+from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth_boards.ulx3s import (
     ULX3S_12F_Platform,
@@ -107,6 +108,12 @@ class BoardTop(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        m.submodules.oscillator = oscillator = io.Buffer("i", platform.request("clk25", dir="-"))
+        m.submodules.button = button = io.Buffer(
+            "i", platform.request("button_fire", 0, dir="-"))
+        uart = platform.request("uart", 0, dir="-")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
         m.domains.sync = sync = ClockDomain()
         locked = Signal()
         m.submodules.pll = Instance(
@@ -118,7 +125,7 @@ class BoardTop(Elaboratable):
             p_CLKOP_DIV=self._pll.output,
             p_CLKOP_CPHASE=self._pll.output - 1,
             p_CLKOP_FPHASE=0,
-            i_CLKI=platform.request("clk25").i,
+            i_CLKI=oscillator.i,
             i_CLKFB=sync.clk,
             i_RST=0,
             i_STDBY=0,
@@ -133,12 +140,12 @@ class BoardTop(Elaboratable):
             o_LOCK=locked,
         )
         platform.add_clock_constraint(sync.clk, self._clock_hz)
-        m.submodules.reset = ResetSynchronizer(
-            ~locked | platform.request("button_fire", 0).i, domain="sync")
+        m.submodules.reset = ResetSynchronizer(~locked | button.i, domain="sync")
 
         m.submodules.soc = soc = self._soc
-        uart = platform.request("uart", 0)
-        m.d.comb += [soc.rx.eq(uart.rx.i), uart.tx.o.eq(soc.tx)]
+        m.d.comb += [soc.rx.eq(rx.i), tx.o.eq(soc.tx)]
         for index in range(LEDS):
-            m.d.comb += platform.request("led", index).o.eq(soc.leds[index])
+            m.submodules[f"led_{index}"] = led = io.Buffer(
+                "o", platform.request("led", index, dir="-"))
+            m.d.comb += led.o.eq(soc.leds[index])
         return m
