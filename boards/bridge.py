@@ -33,7 +33,7 @@ remembered.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -62,8 +62,10 @@ UNNAMED = 255
 
 _MOST_WORDS = 16
 
-# The buffer: the request from 0, the reply behind it. The reply's header is put as two words, and
-# has 7 bytes: it begins one byte late.
+# The buffer: the request from 0, then HELLO's data, which stays, then the reply. The reply's header
+# is put as two words, and has 7 bytes: it begins one byte late.
+_HELLO = 496
+_HELLO_WORDS = 4
 _REPLY = 512
 _REPLY_START = _REPLY + 1
 _REPLY_DATA = _REPLY + 8
@@ -157,7 +159,7 @@ class Bridge(wiring.Component):
         memory_log2 = (self._memory_bytes - 1).bit_length()
 
         m.submodules.buffer = buffer = Memory(
-            shape=8, depth=_BUFFER_BYTES, init=[],
+            shape=8, depth=_BUFFER_BYTES, init=[*bytes(_HELLO), *self._hello()],
             # The reader is always behind the writer.
             attrs={"ram_style": "block", "no_rw_check": 1})
         write = buffer.write_port()
@@ -170,15 +172,19 @@ class Bridge(wiring.Component):
         pending = Signal()
         finished = Signal()
         bad_frame = Signal()
-        m.d.comb += self.i.ready.eq(~pending)
+        whole_header = Signal()     # HEADER_BYTES + FCS_BYTES = 0b1100, without a carry chain
+        m.d.comb += [
+            self.i.ready.eq(~pending),
+            whole_header.eq(received_bytes[2:4].all() | received_bytes[4:].any()),
+        ]
         with m.If(finished):
             m.d.sync += [pending.eq(0), received_bytes.eq(0)]
         with m.Elif(self.i.valid & ~pending):
             with m.If(~self.i.payload.end):
                 m.d.sync += received_bytes.eq(received_bytes + 1)
-                with m.If(received_bytes < HEADER_BYTES):
+                with m.If(~received_bytes[HEADER_BYTES.bit_length() - 1:].any()):
                     m.d.sync += header.eq(Cat(header.as_value()[8:], self.i.payload.byte))
-            with m.Elif(self.i.payload.good & (received_bytes >= HEADER_BYTES + FCS_BYTES)):
+            with m.Elif(self.i.payload.good & whole_header):
                 m.d.sync += pending.eq(1)
             with m.Else():
                 m.d.sync += received_bytes.eq(0)
@@ -194,7 +200,8 @@ class Bridge(wiring.Component):
         row = Signal(8, reset_less=True)
         fetched = Signal(8)
         settling = Signal(range(3))
-        m.d.comb += read.addr.eq(source)
+        following = Signal.like(source)
+        m.d.comb += [read.addr.eq(source), following.eq(source + 1)]
         m.d.sync += [row.eq(read.data), fetched.eq(row)]
         with m.If(settling != 0):
             m.d.sync += settling.eq(settling - 1)
@@ -203,7 +210,7 @@ class Bridge(wiring.Component):
             m.d.sync += [source.eq(to), settling.eq(2)]
 
         target = Signal(range(_BUFFER_BYTES))
-        reply_last = Signal(range(_BUFFER_BYTES))
+        reply_end = Signal(range(_BUFFER_BYTES))
         putting = Signal()
         word = Signal(32)
         with m.If(pending):
@@ -225,7 +232,6 @@ class Bridge(wiring.Component):
         m.d.comb += is_register.eq((operation == Operation.READ_REGISTERS)
                                    | (operation == Operation.WRITE_REGISTERS))
         interrupts = Cat(self.irq, Const(0, 31 - config.partitions), self.irq_manager)
-        hello = self._hello()
         bus = self.registers
         address = Cat(header.address[:config.page_log2],
                       header.page[:config.manager_page.bit_length()])
@@ -242,7 +248,7 @@ class Bridge(wiring.Component):
             self.memory.write.eq(operation == Operation.WRITE_MEMORY),
             self.memory.wdata.eq(fetched),
             self.o.payload.byte.eq(fetched),
-            self.o.payload.last.eq(source == reply_last),
+            self.o.payload.last.eq(following == reply_end),
             self.trouble.eq(bad_frame | (finished & (status != Status.OK))),
         ]
 
@@ -286,7 +292,8 @@ class Bridge(wiring.Component):
                     m.next = "CHECK"
             with m.State("CHECK"):
                 with m.If((operation == Operation.HELLO) & ~bad_request):
-                    m.d.sync += header.count.eq(len(hello) - 1)
+                    m.d.sync += header.count.eq(_HELLO_WORDS - 1)
+                    move_source(_HELLO)
                 with m.If(known & (remembered == header.sequence)
                           & ((operation != Operation.HELLO) | bad_request)):
                     m.next = "AGAIN"
@@ -298,13 +305,10 @@ class Bridge(wiring.Component):
 
             with m.State("RUN"):
                 with m.Switch(operation):
-                    with m.Case(Operation.HELLO):
-                        m.d.sync += word.eq(hello[header.count])
-                        put(WORD_BYTES)
                     with m.Case(Operation.READ_REGISTERS):
                         m.d.sync += bus.arvalid.eq(1)
                         m.next = "READ"
-                    with m.Case(Operation.WRITE_REGISTERS):
+                    with m.Case(Operation.HELLO, Operation.WRITE_REGISTERS):
                         m.d.sync += bytes_left.eq(WORD_BYTES - 1)
                         m.next = "GET"
                     with m.Case(Operation.READ_MEMORY):
@@ -322,8 +326,10 @@ class Bridge(wiring.Component):
                         word.eq(Cat(word[8:], fetched)),
                         bytes_left.eq(bytes_left - 1),
                     ]
-                    move_source(source + 1)
-                    with m.If(bytes_left == 0):
+                    move_source(following)
+                    with m.If((bytes_left == 0) & (operation == Operation.HELLO)):
+                        put(WORD_BYTES)
+                    with m.Elif(bytes_left == 0):
                         m.d.sync += [bus.awvalid.eq(1), bus.wvalid.eq(1)]
                         m.next = "WRITE"
             with m.State("WRITE"):
@@ -345,14 +351,14 @@ class Bridge(wiring.Component):
                 with m.If(self.memory.done):
                     m.d.sync += [self.memory.valid.eq(0), word[:8].eq(self.memory.rdata)]
                     with m.If(self.memory.write):
-                        move_source(source + 1)
+                        move_source(following)
                         next_unit()
                     with m.Else():
                         put(1)
             with m.State("PUT"):
                 m.d.comb += putting.eq(1)
                 m.d.sync += [
-                    word.eq(word >> 8),
+                    word.eq(Cat(word[8:], fetched)),    # as in GET: one shifter
                     target.eq(target + 1),
                     bytes_left.eq(bytes_left - 1),
                 ]
@@ -370,7 +376,7 @@ class Bridge(wiring.Component):
                 m.d.sync += [
                     # The first of these bytes is not sent.
                     word.eq(Cat(Const(0, 8), header.sequence, status, Const(0, 6), done_words)),
-                    reply_last.eq(target - 1),
+                    reply_end.eq(target),
                     target.eq(_REPLY),
                 ]
                 put(WORD_BYTES)
@@ -385,23 +391,19 @@ class Bridge(wiring.Component):
             with m.State("SEND"):
                 m.d.comb += self.o.valid.eq(settling == 0)
                 with m.If(self.o.valid & self.o.ready):
-                    move_source(source + 1)
+                    move_source(following)
                     with m.If(self.o.payload.last):
                         m.next = "IDLE"
         return m
 
-    def _hello(self) -> Array:
-        """HELLO's data as words, the last first."""
+    def _hello(self) -> bytes:
         config = self._config
-        told = b"".join([
+        return b"".join([
             MAGIC,
             bytes([PROTOCOL_VERSION, config_number(config), config.partitions, config.page_log2]),
             self._clock_hz.to_bytes(WORD_BYTES, "little"),
             self._memory_bytes.to_bytes(WORD_BYTES, "little"),
         ])
-        words = [Const(int.from_bytes(told[at:at + WORD_BYTES], "little"), 32)
-                 for at in range(0, len(told), WORD_BYTES)]
-        return Array(reversed(words))
 
     def _is_bad(self, m: Module, header: data.View, received_bytes: Signal) -> Value:
         """Whether the request is a BAD_REQUEST."""
@@ -430,7 +432,7 @@ class Bridge(wiring.Component):
         m.d.sync += [
             last.eq(header.address[:low_log2] + past),
             far.eq(header.address[low_log2:].any()),
-            expected_bytes.eq(HEADER_BYTES + FCS_BYTES + Mux(is_write, past + 1, 0)),
+            expected_bytes.eq(HEADER_BYTES + FCS_BYTES + 1 + Mux(is_write, past, -1)),
             no_such_page.eq((header.page >= config.partitions)
                             & (header.page != config.manager_page)),
         ]
@@ -439,6 +441,6 @@ class Bridge(wiring.Component):
             header.operation.as_value() > Operation.INTERRUPTS.value,
             received_bytes != expected_bytes,
             is_register & (no_such_page | far | last[page_log2:].any()
-                           | header.address[:2].any() | (header.count >= _MOST_WORDS)),
+                           | header.address[:2].any() | header.count[4:].any()),
             is_memory & (far | last[(self._memory_bytes - 1).bit_length():].any()),
         ).any()
