@@ -21,6 +21,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -301,10 +302,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a board until it is stopped. Exit status 0, or 1 if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m sim.board", description=(
         "A simulated board behind a pseudo-terminal, whose path it prints. It runs until it is "
-        "stopped with Ctrl-C."))
+        "stopped with Ctrl-C or a signal."))
     parser.add_argument("--config", default="default", choices=sorted(set(CONFIGS)
                         & set(MEMORY_BYTES)), help="its adapter (default: %(default)s)")
     options = parser.parse_args(arguments)
+    # Also where it was started in the background, and so with SIGINT ignored; and on `kill`.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     print("building the simulator; the first time takes a minute or two", file=sys.stderr)
     try:
         with SimulatedBoard(options.config) as board:

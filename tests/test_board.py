@@ -202,15 +202,21 @@ def test_default_configuration(tmp_path: Path) -> None:
         assert f"received  SHA-256 {digest}\n" in done.stdout
 
 
-def test_module_runs() -> None:
-    with subprocess.Popen([sys.executable, "-m", "sim.board", "--config", "tiny"], cwd=ROOT,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        path = process.stdout.readline().strip()
-        with SerialLink.open(path, timeout_s=LONG_S) as link:
-            hello = link.hello()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_module_runs(stop: signal.Signals) -> None:
+    """Until it is stopped; as a shell starts it in the background, too, with SIGINT ignored."""
+    with subprocess.Popen(["sh", "-c", "trap '' INT; exec \"$0\" -m sim.board --config tiny",
+                           sys.executable], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            path = process.stdout.readline().strip()
+            with SerialLink.open(path, timeout_s=LONG_S) as link:
+                hello = link.hello()
+            process.send_signal(stop)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
     assert (hello.partitions, hello.memory_bytes) == (2, 65_536)
 
 
