@@ -100,7 +100,7 @@ class Control(wiring.Component):
             "push": Out(data.StructLayout(
                 {"en": 1, "partition": bits, "command": Command(config)})),
             "full": In(everyone),
-            "room": In(range(config.command_queue_depth + 1)).array(everyone),
+            "room": In(range(config.command_queue_depth + 1)),
             "cancel": Out(everyone),
             "resume": Out(everyone),
             "nudge": Out(everyone),
@@ -378,14 +378,13 @@ class Control(wiring.Component):
         reader = bank.read_partition
         value = bank.partition_value
         status = value.status
-        rooms = Array(self.room)
         waiting = Array(self.events_waiting)
         m.d.comb += [
             status.ready.eq(ready & ~self.resetting.bit_select(reader, 1)),
             status.idle.eq((self.idle & self.empty).bit_select(reader, 1)),
             status.halted.eq(self.halted.bit_select(reader, 1)),
             status.waiting.eq(self.waiting.bit_select(reader, 1)),
-            status.room.eq(rooms[reader]),
+            status.room.eq(self.room),
             status.events.eq(waiting[reader]),
             value.event_info.kind.eq(self.event.kind),
             value.event_info.status.eq(self.event.status),
@@ -554,13 +553,9 @@ class Control(wiring.Component):
         registers = bank.map.manager
         write = bank.manager_write
         strobe = write.strobe
-        addresses = {}
-        for name in ("src", "dst"):
-            address = addresses[name] = Signal(64, name=f"raw_{name}")
-            with m.If(strobe[f"mvxl_{name}_lo"]):
-                m.d.sync += address[:32].eq(write.data)
-            with m.If(strobe[f"mvxl_{name}_hi"]):
-                m.d.sync += address[32:].eq(write.data)
+        addresses = {name: self._address(m, f"raw_{name}", strobe[f"mvxl_{name}_lo"],
+                                         strobe[f"mvxl_{name}_hi"], write.data)
+                     for name in ("src", "dst")}
         count = Signal(OFFSET_BITS)
         with m.If(strobe.mvxl_count):
             m.d.sync += count.eq(write.data)
@@ -587,8 +582,8 @@ class Control(wiring.Component):
         m.d.comb += beyond.eq(end > 1 << config.address_bits)
         with m.If(starting):
             m.d.sync += [
-                busy.eq(1), done.eq(0), source.eq(addresses["src"]),
-                destination.eq(addresses["dst"]), self._raw_count.eq(count)]
+                busy.eq(1), done.eq(0), source.eq(addresses["src"].inside),
+                destination.eq(addresses["dst"].inside), self._raw_count.eq(count)]
 
         def refuse(reason: Status) -> None:
             m.d.sync += [busy.eq(0), done.eq(1), status.eq(reason)]
@@ -604,14 +599,14 @@ class Control(wiring.Component):
                 m.next = "DESTINATION"
                 with m.If(self._raw_count == 0):
                     refuse(Status.BAD_COUNT)
-                with m.Elif((addresses["src"] >> config.address_bits).any()):
+                with m.Elif(addresses["src"].beyond):
                     refuse(Status.SRC_BOUNDS)
             with m.State("DESTINATION"):
                 m.d.sync += end.eq(destination + self._raw_count)
                 m.next = "CHECK"
                 with m.If(beyond):
                     refuse(Status.SRC_BOUNDS)
-                with m.Elif((addresses["dst"] >> config.address_bits).any()):
+                with m.Elif(addresses["dst"].beyond):
                     refuse(Status.DST_BOUNDS)
             with m.State("CHECK"):
                 m.next = "START"
@@ -628,6 +623,19 @@ class Control(wiring.Component):
                     m.d.sync += [busy.eq(0), done.eq(1), status.eq(self.completed_status)]
                     m.next = "IDLE"
 
+    def _address(self, m: Module, name: str, low: Signal, high: Signal,
+                 word: Signal) -> data.View:
+        """A bus address that is written in two words: `inside` the width of addresses, and whether
+        it is `beyond`, which an address cannot be that was never written.
+        """
+        bits = self.config.address_bits
+        address = Signal(data.StructLayout({"inside": bits, "beyond": 1}), name=name)
+        with m.If(low):
+            m.d.sync += address.inside[:32].eq(word)
+        with m.If(high):
+            m.d.sync += [address.inside[32:].eq(word), address.beyond.eq((word >> bits - 32).any())]
+        return address
+
     def _entry_changes(self, m: Module, bank: RegisterBank) -> None:
         """The staged entry, its commit, and revokes.
 
@@ -640,7 +648,7 @@ class Control(wiring.Component):
         unit_log2 = ENTRY_UNIT_BYTES.bit_length() - 1
 
         staged_id = Signal(ID_BITS)
-        base = Signal(64)
+        base = self._address(m, "base", strobe.entry_base_lo, strobe.entry_base_hi, write.data)
         length = Signal(OFFSET_BITS)
         access = Signal(data.StructLayout(
             {"valid": 1, "may_send": 1, "may_receive": 1, "ring": 1, "owner": 5}))
@@ -648,10 +656,6 @@ class Control(wiring.Component):
         access_word = registers["entry_access"].view(write.data)
         with m.If(strobe.entry_id):
             m.d.sync += staged_id.eq(write.data)
-        with m.If(strobe.entry_base_lo):
-            m.d.sync += base[:32].eq(write.data)
-        with m.If(strobe.entry_base_hi):
-            m.d.sync += base[32:].eq(write.data)
         with m.If(strobe.entry_length):
             m.d.sync += length.eq(write.data)
         with m.If(strobe.entry_access):
@@ -677,12 +681,12 @@ class Control(wiring.Component):
         reasons = registers["entry_status"]["reason"].encoding
         end = Signal(config.address_bits + 1)
         fault = Signal(3)
-        m.d.sync += end.eq(base[:config.address_bits] + length)
+        m.d.sync += end.eq(base.inside + length)
         with m.If((changed_id >> config.id_bits).any()):
             m.d.comb += fault.eq(reasons["BAD_ID"])
         with m.Elif(revoking):
             m.d.comb += fault.eq(reasons["NONE"])
-        with m.Elif(base[:unit_log2].any() | (base >> config.address_bits).any()):
+        with m.Elif(base.inside[:unit_log2].any() | base.beyond):
             m.d.comb += fault.eq(reasons["BAD_BASE"])
         with m.Elif(length[:unit_log2].any() | (access.valid & (length == 0))):
             m.d.comb += fault.eq(reasons["BAD_LENGTH"])
@@ -731,7 +735,7 @@ class Control(wiring.Component):
                 m.d.sync += [
                     entry.valid.eq(access.valid & ~revoking),
                     entry.owner.eq(access.owner),
-                    entry.base.eq(base[unit_log2:]),
+                    entry.base.eq(base.inside[unit_log2:]),
                     entry.length.eq(length[unit_log2:]),
                     entry.may_send.eq(access.may_send),
                     entry.may_receive.eq(access.may_receive),
