@@ -35,7 +35,7 @@ from . import toolchain
 from .toolchain import BUILD, ROOT, ToolError
 
 __all__ = ["ACCEPTED_WARNINGS", "Model", "Outcome", "Run", "SimulationError", "build",
-           "export_verilog", "lint", "parameters", "run", "simulate"]
+           "export_verilog", "lint", "locked", "parameters", "run", "simulate"]
 
 #: Verilator's warnings that are accepted in generated Verilog, each with the reason.
 ACCEPTED_WARNINGS: dict[str, str] = {
@@ -214,7 +214,7 @@ def build(source: wiring.Component | str, *, top: str, sources: Sequence[Path] =
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     model = Model(simulator=simulator, top=top, folder=BUILD / "sim" / f"{top}-{digest}",
                   trace=trace, randomized=randomized)
-    with _locked(model.folder):
+    with locked(model.folder):
         done = model.folder / "done"
         if not done.is_file():
             shutil.rmtree(model.folder, ignore_errors=True)
@@ -243,7 +243,7 @@ def _compile(model: Model, sources: Sequence[Path], options: Sequence[str],
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold `folder`, which need not exist, against other processes that build the same."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(folder.name + ".lock"), "w", encoding="utf-8") as lock:
