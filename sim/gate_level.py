@@ -49,9 +49,9 @@ MODELLED = frozenset({"CCU2C", "DP16KD", "L6MUX21", "LUT4", "PFUMX", "TRELLIS_DP
                       "TRELLIS_FF"})
 
 # Bits by themselves: to the simulator a vector of a carry chain would be a loop.
-_SCRIPT = f"""\
+_SCRIPT = """\
 read_rtlil design.il
-synth_ecp5 -abc9 -top {MODULE}
+synth_ecp5 -abc9 -top {module}
 splitnets
 clean -purge
 write_verilog -noattr -noparallelcase netlist.v
@@ -84,8 +84,8 @@ class NetlistAdapter(wiring.Component):
         return Instance(MODULE, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports)
 
 
-def netlist(adapter: Adapter) -> str:
-    """The netlist of an adapter after synthesis for ECP5, as Verilog module `MODULE`.
+def netlist(component: wiring.Component, module: str = MODULE) -> str:
+    """The netlist of an adapter, or of a unit, after synthesis for ECP5, as a Verilog module.
 
     Kept under build/, by what it is made of.
 
@@ -95,17 +95,18 @@ def netlist(adapter: Adapter) -> str:
         Yosys is missing or failed, or the netlist has a cell that there is no model of.
     """
     setup()
-    design = rtlil.convert(adapter, name=MODULE, ports=flat_ports(adapter), emit_src=False)
-    identity = json.dumps([design, _SCRIPT, version("pyosys")])
+    design = rtlil.convert(component, name=module, ports=flat_ports(component), emit_src=False)
+    script = _SCRIPT.format(module=module)
+    identity = json.dumps([design, script, version("pyosys")])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    folder = BUILD / "gate_level" / f"{MODULE}-{digest}"
+    folder = BUILD / "gate_level" / f"{module}-{digest}"
     result = folder / "netlist.v"
     with build.locked(folder):
         if not (folder / "done").is_file():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             (folder / "design.il").write_text(design, encoding="utf-8")
-            (folder / "synthesis.ys").write_text(_SCRIPT, encoding="utf-8")
+            (folder / "synthesis.ys").write_text(script, encoding="utf-8")
             done = subprocess.run(
                 [launcher("yosys"), "-q", "-l", "synthesis.log", "synthesis.ys"], cwd=folder,
                 capture_output=True, text=True, check=False)
@@ -151,14 +152,14 @@ def system_around(adapter: Adapter, *, memory_bytes: int) -> system.System:
 
 
 def simulator(around: wiring.Component, text: str) -> build.Model:
-    """A simulator of a component that has a `NetlistAdapter` in it.
+    """A simulator of a component that has an instance of a netlist in it.
 
     Parameters
     ----------
     around : wiring.Component
         Such as what `system_around` returns.
     text : str
-        What `netlist` returned for the same adapter; perhaps changed.
+        What `netlist` returned for it; perhaps changed.
 
     Raises
     ------
