@@ -310,8 +310,8 @@ Configuration `default` ({default}) with one size changed at a time, marked **bo
 ![Growth](figures/growth.svg)
 
 {tables}
-One message is decided every 4 cycles. So a stream of messages of less than 4 beats does not fill the
-bus: 64 B are 2 beats of 256 bits.
+One message is decided every 4 cycles. So a stream of messages of less than 4 beats does not fill
+the bus: 64 B are 2 beats of 256 bits.
 
 A table of more than 64 entries is block RAM. Its rows take a cycle more to read, and so does every
 decision: one message every 5 cycles. After reset all rows are written with 0, one a cycle;
