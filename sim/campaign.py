@@ -329,6 +329,9 @@ class Campaign:
         if memory_bytes % PAGE_BYTES or memory_bytes < LEAST_BYTES * config.partitions:
             raise ValueError(f"memory_bytes must be a multiple of {PAGE_BYTES}, at least "
                              f"{LEAST_BYTES * config.partitions}, not {memory_bytes}")
+        if config.entries < 2 * config.partitions:
+            raise ValueError("entries must be at least 2 × partitions, a source and a destination "
+                             f"for each, {2 * config.partitions}, not {config.entries}")
         self.config = config
         self.seed = seed
         self.messages = messages

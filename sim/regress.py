@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mvxl.config import CONFIGS, AdapterConfig
@@ -36,8 +36,11 @@ from .system import SOURCES, Record, System, read_trace
 __all__ = ["CONFIGURATIONS", "Logs", "Result", "campaign_of", "main", "memory_bytes", "missing",
            "replay", "run_campaign", "run_campaigns", "shares", "simulator"]
 
-#: Configurations that campaigns can be run with: the named ones, and the ends of sim/growth.py.
-CONFIGURATIONS = CONFIGS | EXTREMES
+#: Configurations that campaigns can be run with: the named ones, and the ends of sim/growth.py
+#: with as many entries as campaigns need.
+CONFIGURATIONS = CONFIGS | {
+    name: replace(config, entries=max(config.entries, 2 * config.partitions))
+    for name, config in EXTREMES.items()}
 
 #: Size of the memory, but for more partitions than in any named configuration.
 MEMORY_BYTES = 1 << 20
