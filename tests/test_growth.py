@@ -7,10 +7,12 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mvxl.adapter import Adapter
+from mvxl.bounds import BoundsChecker
 from mvxl.config import AdapterConfig
 from mvxl.export import to_verilog
 from mvxl.messages import Status
@@ -160,6 +162,32 @@ def test_what_does_not_fit_has_an_area_and_no_clock() -> None:
     assert "| 5,432 | 3,210 | 9 | does not fit |" in text
 
 
+# Area and clock.
+
+def test_fit_of_a_small_unit(tmp_path: Path) -> None:
+    """Really placed: one unit of the adapter."""
+    found = fmax.fit(BoundsChecker(AdapterConfig.named("tiny")), tmp_path)
+    assert 50 < found.area.trellis_comb < 500 and 10 < found.area.trellis_ff < 500
+    assert found.fmax_mhz is not None and found.fmax_mhz > 50
+
+
+def test_what_is_too_large_is_not_placed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    packed = fmax._pack
+
+    def full(folder: Path) -> dict[str, Any]:
+        report = packed(folder)
+        report["utilization"]["DP16KD"] = {"available": 208, "used": 209}
+        return report
+
+    def placed(*_: object) -> None:
+        raise AssertionError("it was placed")
+
+    monkeypatch.setattr(fmax, "_pack", full)
+    monkeypatch.setattr(fmax, "_place", placed)
+    found = fmax.fit(BoundsChecker(AdapterConfig.named("tiny")), tmp_path)
+    assert found.fmax_mhz is None and found.area.dp16kd == 209
+
+
 # What is kept.
 
 def test_result_is_kept_until_its_making_changes(monkeypatch: pytest.MonkeyPatch,
@@ -185,6 +213,20 @@ def test_result_is_kept_until_its_making_changes(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(growth, "version", lambda _: "another")
     growth.measure_cycles(tiny)
     assert len(measured) == 3
+
+
+def test_fit_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = []
+
+    def fit(component: Adapter, folder: Path, *, seed: int) -> fmax.Fit:
+        seen.append((component.config, folder.parent, seed))
+        return FIT
+
+    monkeypatch.setattr(growth, "_FOLDER", tmp_path)
+    monkeypatch.setattr(growth.fmax, "fit", fit)
+    tiny = AdapterConfig.named("tiny")
+    assert growth.measure_fit(tiny) == growth.measure_fit(tiny) == FIT
+    assert seen == [(tiny, tmp_path, growth.SEED)]
 
 
 def test_interrupted_measurement_leaves_nothing(monkeypatch: pytest.MonkeyPatch,
