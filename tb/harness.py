@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the simulated systems of the whole adapter's tests, and runs tests in them.
 
-`python -m tb.harness MODULE TEST` builds a system and runs one test in it. The exit status is
-`FAILED` if the test fails: with a changed copy of the package first on PYTHONPATH, it is seen
-whether the test finds the change.
+`python -m tb.harness MODULE TEST [NAME]` builds a system and runs one test in it. The exit status
+is `FAILED` if the test fails: with a changed copy of the package first on PYTHONPATH, it is seen
+whether the test finds the change. With a NAME, that of the run, the simulator is removed again:
+nobody needs a changed one a second time, and hundreds of them fill a disk.
 """
 
 from __future__ import annotations
 
 import ast
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -150,7 +152,10 @@ def run_case(model: tuple[Model, dict[str, Any]], module: str, testcase: str, *,
 
 
 def main(module: str, testcase: str, name: str = "") -> int:
-    """Build a system and run one test; 0 if it passed, `FAILED` if it did not."""
+    """Build a system and run one test; 0 if it passed, `FAILED` if it did not.
+
+    With a `name` for the run, the simulator is removed afterwards.
+    """
     if testcase not in testcases(module):
         print(f"tb/{module}.py has no test {testcase}", file=sys.stderr)
         return 1
@@ -160,6 +165,9 @@ def main(module: str, testcase: str, name: str = "") -> int:
     except SimulationError as error:
         print(error)
         return FAILED
+    finally:
+        if name:
+            shutil.rmtree(model[0].folder)
     return 0
 
 
