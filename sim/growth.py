@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an adapter costs as it grows: `python -m sim.growth docs`.
 
-Configuration `default` with one size changed at a time: entries of the table, partitions, width of
-the data. Each is simulated with the checkers of the bench on both ports (bytes per beat of streams
-of 64 B and 4 KiB messages, cycles from COMMAND to ARVALID), synthesized, and placed and routed with
-one seed on an ECP5-85F, speed grade 6. Results are kept in build/growth/ by what they were made of:
-a run that was interrupted goes on where it was, and after a change only what changed is measured.
+The named configurations, and `default` with one size changed at a time: entries of the table,
+partitions, width of the data. Each is simulated with the checkers of the bench on both ports (bytes
+per beat of streams of 64 B and 4 KiB messages, cycles from COMMAND to ARVALID), synthesized, and
+placed and routed with one seed on an ECP5-85F, speed grade 6. Results are kept in build/growth/ by
+what they were made of: a run that was interrupted goes on where it was, and after a change only
+what changed is measured.
 
 Written: `docs/growth.md` and `docs/figures/growth.svg`.
 """
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,26 +36,29 @@ from rich.table import Table
 from mvxl.adapter import Adapter
 from mvxl.config import CONFIGS, AdapterConfig
 from mvxl.export import flat_ports
+from mvxl.memory import LUT_ROWS
 
 from . import bench, fmax
 from .build import SimulationError
 from .toolchain import BUILD, ROOT, ToolError
 
-__all__ = ["AXES", "EXTREMES", "Axis", "Cycles", "Grown", "broken_claims", "main", "page", "points"]
+__all__ = ["AXES", "EXTREMES", "MESSAGES", "Axis", "Cycles", "Grown", "broken_claims",
+           "everything", "main", "page", "points"]
 
 DEFAULT = CONFIGS["default"]
 
 #: Streams that are timed: small messages and long ones.
 SMALL, LONG = "64B-L10", "4KiB-L10"
 
+#: Messages of a stream, and the bytes of a small one.
+MESSAGES = bench.SCENARIOS[SMALL].messages
+SMALL_BYTES = bench.SCENARIOS[SMALL].message_bytes
+
 #: Placements have one seed: the trend is wanted, not the best.
 SEED = 1
 
 #: Shares of the bus that differ by less are the same.
 SAME_SHARE = .001
-
-#: What `--quick` measures: a table of LUT RAM and one of block RAM.
-_QUICK = (DEFAULT, replace(DEFAULT, entries=1024))
 
 _FOLDER = BUILD / "growth"
 
@@ -89,6 +94,12 @@ EXTREMES: dict[str, AdapterConfig] = {
     f"{axis.values[-1]}-{axis.unit}": replace(DEFAULT, **{axis.field: axis.values[-1]})
     for axis in AXES.values()}
 
+#: Tables of block RAM: a small one, and the largest.
+_MANY, _MOST = (replace(DEFAULT, entries=entries) for entries in (1024, 65_536))
+
+#: What `--quick` measures: a table of LUT RAM and one of block RAM.
+_QUICK = (DEFAULT, _MANY)
+
 
 def points(axis: Axis) -> list[AdapterConfig]:
     """The configurations of an axis, in the order of its values."""
@@ -120,15 +131,27 @@ class Grown:
     fit: fmax.Fit | None = None
 
 
+def everything() -> list[AdapterConfig]:
+    """What is measured for the page, each configuration once."""
+    return list(dict.fromkeys([*CONFIGS.values(),
+                               *(config for axis in AXES.values() for config in points(axis))]))
+
+
 # Measurements, kept by what they are made of.
+
+@cache
+def _design(config: AdapterConfig) -> str:
+    """A hash of the adapter, whatever its comments are."""
+    adapter = Adapter(config)
+    design = rtlil.convert(adapter, name="adapter", ports=flat_ports(adapter), emit_src=False)
+    return hashlib.sha256(design.encode()).hexdigest()
+
 
 def _digest(config: AdapterConfig, sources: Sequence[str], tools: Sequence[str],
             more: Sequence[object]) -> str:
-    adapter = Adapter(config)
-    design = rtlil.convert(adapter, name="adapter", ports=flat_ports(adapter), emit_src=False)
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in sources]
-    identity = json.dumps([design, config.describe(), texts, [version(tool) for tool in tools],
-                           *more])
+    identity = json.dumps([_design(config), config.describe(), texts,
+                           [version(tool) for tool in tools], *more])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
@@ -202,20 +225,21 @@ def measure(configs: Iterable[AdapterConfig], kinds: Sequence[str], *, jobs: int
         Of the first measurement that failed; those that are done are kept.
     """
     grown = {config: Grown(config=config) for config in configs}
+    total = len(grown) * len(kinds)
     progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                         TimeElapsedColumn(), console=console)
     # Spawned: the bar has a thread, which a forked process would have half of.
     with progress, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        task = progress.add_task("measuring", total=len(grown) * len(kinds))
+        task = progress.add_task("measuring", total=total)
         running = {pool.submit(_measure, what, config): (what, config)
                    for what in kinds for config in grown}
         try:
-            for future in as_completed(running):
+            for done, future in enumerate(as_completed(running), start=1):
                 what, config = running[future]
                 result, seconds = future.result()
                 grown[config] = replace(grown[config], **{what: result})
                 progress.update(task, advance=1)
-                console.print(f"{told(config)}: {what}, {seconds:.0f} s")
+                console.print(f"{done} of {total}: {told(config)}, {what}, {seconds:.0f} s")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -223,10 +247,13 @@ def measure(configs: Iterable[AdapterConfig], kinds: Sequence[str], *, jobs: int
 
 
 def told(config: AdapterConfig) -> str:
-    """How a configuration differs from `default`."""
+    """The name of a configuration, or how it differs from `default`."""
+    for name, named in CONFIGS.items():
+        if config == named:
+            return name
     changes = [f"{getattr(config, name):,} {axis.unit}" for name, axis in AXES.items()
                if getattr(config, name) != getattr(DEFAULT, name)]
-    return ", ".join(changes) or "default"
+    return ", ".join(changes)
 
 
 # What growth must not cost.
@@ -235,13 +262,12 @@ def broken_claims(grown: Mapping[AdapterConfig, Grown]) -> list[str]:
     """What is wrong with the cycles that were measured; empty if all is as it must be.
 
     Bytes arrive and both ports are legal; long messages use the bus as much as with `default`,
-    whatever the size; more entries cost one cycle at the start, once the table is block RAM, and
-    none beyond 1,024.
+    whatever the size; the first burst is at most one cycle later; more entries than 1,024 cost no
+    cycles.
     """
     broken = []
     known = {config: one.cycles for config, one in grown.items() if one.cycles is not None}
     reference = known.get(DEFAULT)
-    many = known.get(replace(DEFAULT, entries=1024))
     for config, cycles in known.items():
         broken += [f"{told(config)}: {fault}" for fault in cycles.faults]
         if reference and cycles.long_share < reference.long_share - SAME_SHARE:
@@ -251,15 +277,15 @@ def broken_claims(grown: Mapping[AdapterConfig, Grown]) -> list[str]:
             broken.append(f"{told(config)}: COMMAND to ARVALID must take at most one cycle more "
                           f"than with default, {reference.start_cycles}, not "
                           f"{cycles.start_cycles}")
-        if many and config.entries > 1024 and replace(config, entries=1024) in known:
-            fewer = known[replace(config, entries=1024)]
-            if (cycles.small_cycles, cycles.long_cycles) != (fewer.small_cycles,
-                                                             fewer.long_cycles):
-                broken.append(
-                    f"{told(config)}: streams must take the cycles of 1,024 entries, "
-                    f"{fewer.small_cycles} and {fewer.long_cycles}, not {cycles.small_cycles} "
-                    f"and {cycles.long_cycles}")
+    fewer, more = known.get(_MANY), known.get(_MOST)
+    if fewer and more and _counts(more) != _counts(fewer):
+        broken.append(f"{told(_MOST)}: streams and the way from COMMAND to ARVALID must take the "
+                      f"cycles of {told(_MANY)}, {_counts(fewer)}, not {_counts(more)}")
     return broken
+
+
+def _counts(cycles: Cycles) -> tuple[int, ...]:
+    return cycles.small_cycles, cycles.long_cycles, cycles.start_cycles
 
 
 # Output.
@@ -281,14 +307,23 @@ def _cells(one: Grown) -> list[str]:
     return cells
 
 
-def table_of(axis: Axis, grown: Mapping[AdapterConfig, Grown]) -> Table:
-    """An axis as it is printed."""
-    table = Table(title=f"{axis.title}; all else as default")
-    for name in (axis.title, *_COLUMNS):
+def _rows(axis: Axis | None) -> tuple[str, dict[str, AdapterConfig]]:
+    """The title of the first column, and its texts: of an axis, or of the named configurations."""
+    if axis is None:
+        return "Configuration", CONFIGS
+    return axis.title, {f"{value:,}": config
+                        for value, config in zip(axis.values, points(axis), strict=True)}
+
+
+def table_of(axis: Axis | None, grown: Mapping[AdapterConfig, Grown]) -> Table:
+    """What was measured of an axis, or of the named configurations, as it is printed."""
+    first, rows = _rows(axis)
+    table = Table(title=f"{axis.title}; all else as default" if axis else "Named configurations")
+    for name in (first, *_COLUMNS):
         table.add_column(name, justify="right")
-    for value, config in zip(axis.values, points(axis), strict=True):
+    for name, config in rows.items():
         if config in grown:
-            table.add_row(f"{value:,}", *_cells(grown[config]))
+            table.add_row(name, *_cells(grown[config]))
     return table
 
 
@@ -297,11 +332,11 @@ _PAGE = """\
 <!-- Written by `make growth`; do not edit. -->
 # The cost of growth
 
-Configuration `default` ({default}) with one size changed at a time, marked **bold** where it is
-`default` itself.
+The named configurations, then `default` ({default}) with one size changed at a time, **bold** where
+it is `default` itself.
 
-- *Streams*: 1,000 messages, one partition, memory latency of 10 cycles. Bytes per beat as a share
-  of a beat's bytes: 100 % is one full beat in every cycle.
+- *Streams*: {messages:,} messages, one partition, memory latency of 10 cycles. Bytes per beat as a
+  share of a beat's bytes: 100 % is one full beat in every cycle.
 - *COMMAND to ARVALID*: cycles from the register write to the first read burst.
 - *COMB*, *FF*, *block RAM*: TRELLIS_COMB, TRELLIS_FF and DP16KD of an ECP5, the adapter alone.
 - *Fmax*: on an ECP5-85F, speed grade 6, one seed. "Does not fit": the device has 208 block RAMs
@@ -310,27 +345,37 @@ Configuration `default` ({default}) with one size changed at a time, marked **bo
 ![Growth](figures/growth.svg)
 
 {tables}
-One message is decided every 4 cycles. So a stream of messages of less than 4 beats does not fill
-the bus: 64 B are 2 beats of 256 bits.
+Short messages wait for decisions, not for the bus: 64 B, one beat of 512 bits, take {short} cycles
+a message. In `large`, where they are {beats} beats, they take {large}.
 
-A table of more than 64 entries is block RAM. Its rows take a cycle more to read, and so does every
-decision: one message every 5 cycles. After reset all rows are written with 0, one a cycle;
+A table of more than {lut_rows} entries is block RAM. From COMMAND to ARVALID it is {first} cycles
+with {few} entries, {later} with {many:,}, {last} with {most:,}. After reset every entry is cleared;
 `STATUS.ready` is 0 until then.
 """
 
 
 def page(grown: Mapping[AdapterConfig, Grown]) -> str:
-    """docs/growth.md, of measurements of all axes."""
+    """docs/growth.md, of the cycles of `everything`, and what is known of area and clock."""
     tables = []
-    for axis in AXES.values():
-        lines = [f"## {axis.title}", "", f"| {' | '.join((axis.title, *_COLUMNS))} |",
-                 "|" + "---:|" * (1 + len(_COLUMNS))]
-        for value, config in zip(axis.values, points(axis), strict=True):
-            name = f"**{value:,}**" if config == DEFAULT else f"{value:,}"
-            lines.append(f"| {' | '.join((name, *_cells(grown[config])))} |")
+    for axis in (None, *AXES.values()):
+        first, rows = _rows(axis)
+        lines = [f"## {axis.title if axis else 'Named configurations'}", "",
+                 f"| {' | '.join((first, *_COLUMNS))} |", "|" + "---:|" * (1 + len(_COLUMNS))]
+        for name, config in rows.items():
+            bold = axis is not None and config == DEFAULT
+            cells = (f"**{name}**" if bold else name, *_cells(grown[config]))
+            lines.append(f"| {' | '.join(cells)} |")
         tables.append("\n".join([*lines, ""]))
     sizes = ", ".join(f"{getattr(DEFAULT, name)} {axis.unit}" for name, axis in AXES.items())
-    return _PAGE.format(default=sizes, tables="\n".join(tables))
+    large, wide, many, most = (grown[config].cycles for config in (
+        CONFIGS["large"], EXTREMES["512-bits"], _MANY, _MOST))
+    return _PAGE.format(
+        default=sizes, tables="\n".join(tables), messages=MESSAGES,
+        short=round(wide.small_cycles / MESSAGES), large=round(large.small_cycles / MESSAGES),
+        beats=SMALL_BYTES // CONFIGS["large"].data_bytes, lut_rows=LUT_ROWS,
+        first=grown[DEFAULT].cycles.start_cycles, few=DEFAULT.entries,
+        later=many.start_cycles, many=_MANY.entries,
+        last=most.start_cycles, most=_MOST.entries)
 
 
 def write_plot(path: Path, grown: Mapping[AdapterConfig, Grown]) -> None:
@@ -380,11 +425,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sim.growth",
         description="Measure cycles, area and clock over entries, partitions and data width. A "
-                    "complete run takes hours; it can be interrupted and goes on.")
+                    "complete run takes most of an hour; it can be interrupted and goes on.")
     parser.add_argument("directory", type=Path, nargs="?", metavar="DOCS",
-                        help="write growth.md and figures/growth.svg here; needs all axes")
+                        help="write growth.md and figures/growth.svg here; needs everything")
     parser.add_argument("--axis", choices=AXES, action="append",
-                        help="this one only (may be given more than once)")
+                        help="this one only, without the named configurations (may be given more "
+                             "than once)")
     parser.add_argument("--no-place", action="store_true",
                         help="cycles only, without synthesis, place and route")
     parser.add_argument("--quick", action="store_true",
@@ -397,9 +443,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.directory and (given.axis or given.no_place or given.quick):
         parser.error("DOCS must not be given with --axis, --no-place or --quick, which measure "
                      "only some of its figures")
-    axes = [AXES[name] for name in given.axis or AXES]
-    configs = dict.fromkeys(_QUICK if given.quick else
-                            (config for axis in axes for config in points(axis)))
+    tables = [AXES[name] for name in given.axis] if given.axis else [None, *AXES.values()]
+    if given.quick:
+        configs = list(_QUICK)
+    elif given.axis:
+        configs = list(dict.fromkeys(config for axis in tables for config in points(axis)))
+    else:
+        configs = everything()
     kinds = ["cycles"] if given.quick or given.no_place else ["cycles", "fit"]
 
     console = Console()
@@ -410,8 +460,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SimulationError, ToolError) as error:
         print(f"growth: {error}", file=sys.stderr)
         return 2
-    for axis in axes:
-        if len(set(points(axis)) & grown.keys()) > 1:
+    except KeyboardInterrupt:
+        print("growth: interrupted; what was measured is kept, and the next run goes on from it",
+              file=sys.stderr)
+        return 130
+    for axis in tables:
+        if len(set(_rows(axis)[1].values()) & grown.keys()) > 1:
             console.print(table_of(axis, grown))
     if given.directory:
         picture = given.directory / "figures" / "growth.svg"
