@@ -18,6 +18,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -215,6 +216,11 @@ def _measure(what: str, config: AdapterConfig) -> tuple[object, float]:
     return _MEASURES[what](config), time.monotonic() - start
 
 
+def _end_when_interrupted() -> None:
+    """Of a process of the pool: without this it would go on with what is waiting."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def measure(configs: Iterable[AdapterConfig], kinds: Sequence[str], *, jobs: int,
             console: Console) -> dict[AdapterConfig, Grown]:
     """Measure `kinds` ("cycles", "fit") of each configuration once, with a bar and a line for each.
@@ -229,7 +235,8 @@ def measure(configs: Iterable[AdapterConfig], kinds: Sequence[str], *, jobs: int
     progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                         TimeElapsedColumn(), console=console)
     # Spawned: the bar has a thread, which a forked process would have half of.
-    with progress, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with progress, ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"),
+                                       _end_when_interrupted) as pool:
         task = progress.add_task("measuring", total=total)
         running = {pool.submit(_measure, what, config): (what, config)
                    for what in kinds for config in grown}
@@ -240,8 +247,11 @@ def measure(configs: Iterable[AdapterConfig], kinds: Sequence[str], *, jobs: int
                 grown[config] = replace(grown[config], **{what: result})
                 progress.update(task, advance=1)
                 console.print(f"{done} of {total}: {told(config)}, {what}, {seconds:.0f} s")
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                for process in multiprocessing.active_children():
+                    process.terminate()
             raise
     return grown
 
