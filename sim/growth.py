@@ -342,15 +342,15 @@ _PAGE = """\
 <!-- Written by `make growth`; do not edit. -->
 # The cost of growth
 
-The named configurations, then `default` ({default}) with one size changed at a time, **bold** where
-it is `default` itself.
+The named configurations, then `default` ({default}) with one size changed
+at a time, **bold** where it is `default` itself.
 
 - *Streams*: {messages:,} messages, one partition, memory latency of 10 cycles. Bytes per beat as a
   share of a beat's bytes: 100 % is one full beat in every cycle.
 - *COMMAND to ARVALID*: cycles from the register write to the first read burst.
 - *COMB*, *FF*, *block RAM*: TRELLIS_COMB, TRELLIS_FF and DP16KD of an ECP5, the adapter alone.
-- *Fmax*: on an ECP5-85F, speed grade 6, one seed. "Does not fit": the device has 208 block RAMs
-  and 83,640 each of COMB and FF.
+- *Fmax*: on an ECP5-85F, speed grade 6, one seed, nextpnr's router2. "Does not fit": the device
+  has 208 block RAMs and 83,640 each of COMB and FF.
 
 ![Growth](figures/growth.svg)
 
@@ -393,19 +393,20 @@ def write_plot(path: Path, grown: Mapping[AdapterConfig, Grown]) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     # Nothing in the picture but the figures: the same figures give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "growth"
     rows: tuple[tuple[str, str, dict[str, Callable[[Grown], float | None]]], ...] = (
-        ("cells", "log", {"COMB": lambda one: one.fit and one.fit.area.trellis_comb,
-                          "FF": lambda one: one.fit and one.fit.area.trellis_ff}),
+        ("cells", "linear", {"COMB": lambda one: one.fit and one.fit.area.trellis_comb,
+                             "FF": lambda one: one.fit and one.fit.area.trellis_ff}),
         ("block RAMs", "log", {"DP16KD": lambda one: one.fit and one.fit.area.dp16kd}),
         ("MHz", "linear", {"Fmax, one seed": lambda one: one.fit and one.fit.fmax_mhz}),
         ("use of the bus, %", "linear", {
             "64 B stream": lambda one: one.cycles and 100 * one.cycles.small_share,
             "4 KiB stream": lambda one: one.cycles and 100 * one.cycles.long_share}))
-    figure, plots = pyplot.subplots(len(rows), len(AXES), figsize=(12, 11), squeeze=False)
+    figure, plots = pyplot.subplots(len(rows), len(AXES), figsize=(12, 11), sharey="row",
+                                   squeeze=False)
     for column, axis in enumerate(AXES.values()):
         measured = [grown[config] for config in points(axis)]
         for row, (unit, scale, curves) in enumerate(rows):
@@ -416,15 +417,23 @@ def write_plot(path: Path, grown: Mapping[AdapterConfig, Grown]) -> None:
                           [y for _, y in found if y is not None], style, label=name)
             plot.set_xscale("log", base=2)
             plot.set_yscale(scale)
+            plot.set_xlim(axis.values[0] / 1.5, axis.values[-1] * 1.5)
             plot.set_xticks(axis.values, [f"{value:,}" for value in axis.values])
+            if scale == "log":
+                plot.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            plot.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
             plot.minorticks_off()
-            if scale == "linear":
-                plot.set_ylim(0, None)
+            plot.grid(alpha=.3)
+            plot.margins(y=.12)
             if column == 0:
                 plot.set_ylabel(unit)
                 plot.legend(fontsize=8)
             if row == 0:
                 plot.set_title(axis.title)
+    for row, (_, scale, _) in enumerate(rows):
+        if scale == "linear":
+            # At last: it fixes the upper end too, which all columns of a row share.
+            plots[row][0].set_ylim(bottom=0)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
