@@ -20,7 +20,7 @@ FLASH ?=
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo bench fmax prove regress verilog bitstream flash boards docs clean
+.PHONY: help test demo bench fmax growth prove regress verilog bitstream flash boards docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -44,6 +44,9 @@ bench: $(READY) ## throughput and latency, beside other engines
 fmax: $(READY) ## area and clock frequency on an ECP5-85F (CONFIG=default)
 	$(PY) -m sim.fmax --config $(CONFIG)
 
+growth: $(READY) ## cycles, area, clock from 4 to 65,536 entries, to 32 partitions, to 512 bits
+	$(PY) -m sim.growth docs
+
 prove: $(READY) ## every proof
 	$(PY) -m formal.run --all
 
@@ -51,7 +54,7 @@ regress: $(READY) ## many random messages against the reference model, and every
 	$(PY) -m sim.regress
 	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py \
 		tests/test_figures.py tests/test_grants_planted.py tests/test_exhaustive.py \
-		tests/test_timeout.py tests/test_board.py
+		tests/test_growth.py tests/test_timeout.py tests/test_board.py
 
 verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
 	@mkdir -p build/verilog

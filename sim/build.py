@@ -225,6 +225,9 @@ def build(source: wiring.Component | str, *, top: str, sources: Sequence[Path] =
             main_file.write_text(main, encoding="utf-8")
             _compile(model, [design, *sources], options, _Verilator(main_file, public)
                      if simulator == "verilator" else runner.get_runner(simulator))
+            # Precompiled headers, 70 MB each, which nobody needs any more.
+            for header in model.folder.glob("*.gch"):
+                header.unlink()
             done.touch()
     return model
 

@@ -22,11 +22,12 @@ from amaranth.lib.wiring import In, Out
 from mvxl.adapter import Adapter
 from mvxl.axi import AXI4LiteSignature
 from mvxl.config import AdapterConfig
+from sim import gate_level
 from sim.build import Model, SimulationError, build, run
 from sim.system import SOURCES, System, port_checkers
 
-__all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model",
-           "run_case", "system_model", "testcases"]
+__all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES",
+           "gate_level_model", "open_model", "run_case", "system_model", "testcases"]
 
 #: Exit status of this program if the test was run and failed.
 FAILED = 3
@@ -107,6 +108,15 @@ def open_model() -> tuple[Model, dict[str, Any]]:
     """A simulator of `OpenSystem` in configuration `default`, and the parameters of its tests."""
     system = OpenSystem(AdapterConfig.named("default"))
     return build(system, top="open_system"), _rules(system)
+
+
+def gate_level_model(adapter: Adapter, text: str) -> tuple[Model, dict[str, Any]]:
+    """A simulator of `System` around a netlist (sim/gate_level.py), and the tests' parameters.
+
+    Tests that look at the trace of the system cannot be run in it.
+    """
+    system = gate_level.system_around(adapter, memory_bytes=MEMORY_BYTES)
+    return gate_level.simulator(system, text), _rules(system)
 
 
 def _rules(system: System | OpenSystem) -> dict[str, Any]:
