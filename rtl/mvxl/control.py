@@ -27,7 +27,7 @@ from .messages import (
     OrderKind,
     Status,
 )
-from .registers import RegisterBank
+from .registers import WORD_BYTES, RegisterBank
 from .turns import WEIGHT_BITS
 from .watchdog import CHANNELS
 
@@ -229,7 +229,7 @@ class Control(wiring.Component):
         m.d.comb += [
             quiet.eq(self.empty & self.idle & ~self.held & self._requests_idle),
             sweep.partition.eq(turn),
-            sweep.held_up.eq(bank.partition_write.strobe.as_value().any()),
+            sweep.held_up.eq(bank.partition_write.some),
             bank.clear.partition.eq(turn),
             self.events_clear.partition.eq(turn),
         ]
@@ -279,13 +279,14 @@ class Control(wiring.Component):
             "dst_offset": ("dst_offset", None, "mvxl_dst", None),
             "count": ("count", "grant_count", "mvxl_count", None),
         }
-        starts = (strobe.command, strobe.grant_command, strobe.mvxl_command, strobe.release)
+        starts = ("command", "grant_command", "mvxl_command", "release")
         parameter_set = Signal(2)
-        for number, start in enumerate(starts):
-            group = Cat(start, *(strobe[names[number]] for names in uses.values()
-                                 if names[number]))
-            with m.If(group.any()):
-                m.d.comb += parameter_set.eq(number)
+        with m.Switch(write.word):
+            for number, start in enumerate(starts):
+                with m.Case(*{registers[name].offset // WORD_BYTES
+                              for name in (start, *(names[number] for names in uses.values()))
+                              if name}):
+                    m.d.comb += parameter_set.eq(number)
         for name, registers_of in uses.items():
             width = ID_BITS if name in ("src_id", "dst_id") else OFFSET_BITS
             memory = ScrubbedMemory(width, depth=4 << config.partition_bits, zeroed=True)
@@ -341,11 +342,14 @@ class Control(wiring.Component):
             with m.If(strobe[name] & registers[name].view(write.data)[name]):
                 m.d.comb += target.eq(own_bit)
         m.d.comb += [
-            self.pop.en.eq(strobe.event_pop & registers["event_pop"].view(write.data).pop),
-            self.pop.partition.eq(write.partition),
             self.compare.en.eq(strobe.completed_compare),
             self.compare.partition.eq(write.partition),
             self.compare.value.eq(write.data),
+        ]
+
+        m.d.sync += [
+            self.pop.en.eq(strobe.event_pop & registers["event_pop"].view(write.data).pop),
+            self.pop.partition.eq(write.partition),
         ]
 
         # Rejected commands are counted, and remembered until STATUS.rejected is written with 1.
@@ -579,7 +583,7 @@ class Control(wiring.Component):
         ]
         end = Signal(config.address_bits + 1)
         beyond = Signal()
-        m.d.comb += beyond.eq(end > 1 << config.address_bits)
+        m.d.comb += beyond.eq(end[-1] & end[:-1].any())
         with m.If(starting):
             m.d.sync += [
                 busy.eq(1), done.eq(0), source.eq(addresses["src"].inside),
@@ -690,7 +694,7 @@ class Control(wiring.Component):
             m.d.comb += fault.eq(reasons["BAD_BASE"])
         with m.Elif(length[:unit_log2].any() | (access.valid & (length == 0))):
             m.d.comb += fault.eq(reasons["BAD_LENGTH"])
-        with m.Elif(end > 1 << config.address_bits):
+        with m.Elif(end[-1] & end[:-1].any()):
             m.d.comb += fault.eq(reasons["BAD_END"])
         with m.Elif(access.owner >= config.partitions):
             m.d.comb += fault.eq(reasons["BAD_OWNER"])
@@ -800,13 +804,14 @@ class Control(wiring.Component):
 
         # What is asked for, until its order is taken. A write while the one before is not done
         # changes nothing.
-        owner = data.StructLayout({"consumes": 1, "id": ID_BITS, "count": OFFSET_BITS})
+        owner = data.StructLayout({"id": ID_BITS, "count": OFFSET_BITS})
         release = data.StructLayout({"token": TOKEN_BITS, "count": OFFSET_BITS})
         m.submodules.owner_requests = owner_requests = BlockMemory(
             owner, depth=config.partitions)
         m.submodules.release_requests = release_requests = BlockMemory(
             release, depth=config.partitions)
         busy = Signal(config.partitions)            # REWIND or CONSUME
+        consumes = Signal(config.partitions)
         done = Signal(config.partitions)
         refused = Signal(config.partitions)
         release_asked = Signal(config.partitions)
@@ -816,7 +821,6 @@ class Control(wiring.Component):
         turn = Signal(config.partition_bits)
         new_owner = Signal(owner)
         m.d.comb += [
-            new_owner.consumes.eq(strobe.consume),
             new_owner.id.eq(Mux(strobe.consume, consume_id.read_data[0], write.data)),
             new_owner.count.eq(count_of),
             owner_requests.write_en.eq((strobe.rewind | strobe.consume)
@@ -855,7 +859,7 @@ class Control(wiring.Component):
             asked.order.kind.eq(Mux(
                 fetched.ends, OrderKind.END, Mux(
                     fetched.releases, OrderKind.RELEASE, Mux(
-                        asked_owner.consumes, OrderKind.CONSUME, OrderKind.REWIND)))),
+                        consumes.bit_select(turn, 1), OrderKind.CONSUME, OrderKind.REWIND)))),
         ]
         m.d.sync += fetched.eq(Mux(self._asked_taken, 0, wanted))
         with m.If(~wanted.as_value().any() | self._asked_taken):
@@ -870,7 +874,8 @@ class Control(wiring.Component):
                            & (self.completed.partition == p)),
             ]
             with m.If(owner_requests.write_en & (write.partition == p)):
-                m.d.sync += [busy[p].eq(1), done[p].eq(0), refused[p].eq(0)]
+                m.d.sync += [busy[p].eq(1), consumes[p].eq(strobe.consume), done[p].eq(0),
+                             refused[p].eq(0)]
             with m.Elif(mine & ((kind == OrderKind.REWIND) | (kind == OrderKind.CONSUME))):
                 m.d.sync += [
                     busy[p].eq(0), done[p].eq(1), refused[p].eq(self.order_status != Status.OK)]

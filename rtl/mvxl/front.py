@@ -345,7 +345,7 @@ class FrontEnd(wiring.Component):
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         m.d.comb += [
             bounds.en.eq(~at_decision),
-            bounds.limit.eq(Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length))),
+            bounds.limit.eq(Mux(under_grant, grant.count, Cat(in_bytes, entry.length))),
             bounds.count.eq(count),
             bounds.length.eq(entry.length),
         ]
