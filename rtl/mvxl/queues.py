@@ -271,6 +271,7 @@ class CommandQueues(wiring.Component):
         released_id = Signal(config.id_bits)
         drained = Signal(config.partitions)
         overdue = Signal(config.partitions)
+        nudged = Signal(config.partitions)
         woken = Signal(config.partitions)
         woken_meanwhile = Signal()
         woken_before = Signal()
@@ -282,8 +283,10 @@ class CommandQueues(wiring.Component):
             released_id.eq(Mux(self.wake_changed.en, self.wake_changed.id, decided_dst)),
         ]
         for p in everyone:
+            # What need not be quick wakes a cycle later, when it can be seen for sure.
+            m.d.sync += nudged[p].eq(self.wake_all | self.nudge[p] | self.cancel[p])
             m.d.comb += woken[p].eq(
-                self.wake_all | self.nudge[p] | self.cancel[p] | drained[p] | overdue[p]
+                nudged[p] | drained[p] | overdue[p]
                 | (self.wake_freed.en & (self.wake_freed.id == wait_id[p]))
                 | (released & (released_id == wait_id[p])))
             with m.If(woken[p]):
