@@ -19,30 +19,46 @@ from .family import GOWIN, Board, Device
 from .top import Top
 
 __all__ = ["NANO_20K", "NANO_9K", "BoardTop", "BoardTop9k", "BoardTop20k", "Pll", "PllLimits",
-           "TangNano20k", "TangNano9k", "pll_for"]
+           "Synthesis", "TangNano20k", "TangNano9k", "pll_for"]
 
 _OSCILLATOR_HZ = 27_000_000
-
 
 #: Memories of up to this many rows are made of flops. LUT RAM holds 16 rows of 4 bits in the place
 #: of 8 LUTs and 6 flops, block RAM is scarce.
 _FLOP_ROWS = 2
 
 
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """Yosys's commands for the module `top` and the family of FPGAs that it calls `family`.
+
+    In two parts, because only between them a memory is a cell with a size: the lines `first`, and
+    the options of the `synth_gowin` that ends it.
+    """
+
+    top: str
+    family: str
+
+    @property
+    def first(self) -> str:
+        return (f"synth_gowin -family {self.family} -top {self.top} -run begin:map_ram\n"
+                f'setattr -set ram_style "logic" t:$mem_v2 r:SIZE<={_FLOP_ROWS} %i')
+
+    @property
+    def rest(self) -> str:
+        return f"-family {self.family} -run map_ram:"
+
+
 class _Apicula(GowinPlatform):
     """Amaranth's Gowin platform with today's place and route: `nextpnr-gowin` is no more."""
 
-    #: What Yosys calls the family.
+    #: As `Synthesis.family`.
     SYNTHESIS_FAMILY: ClassVar[str]
 
     def toolchain_prepare(self, fragment: Any, name: str, **kwargs: Any) -> Any:
-        family = f"-family {self.SYNTHESIS_FAMILY}"
-        # In two parts: in the middle of synthesis a memory is a cell with a size.
-        return super().toolchain_prepare(
-            fragment, name, synth_opts=f"{family} -run map_ram:", script_after_read="\n".join([
-                f"synth_gowin {family} -top {name} -run begin:map_ram",
-                f'setattr -set ram_style "logic" t:$mem_v2 r:SIZE<={_FLOP_ROWS} %i',
-            ]), **kwargs)
+        synthesis = Synthesis(top=name, family=self.SYNTHESIS_FAMILY)
+        return super().toolchain_prepare(fragment, name, script_after_read=synthesis.first,
+                                         synth_opts=synthesis.rest, **kwargs)
 
     @property
     def required_tools(self) -> list[str]:
