@@ -54,13 +54,13 @@ regress: $(READY) ## many random messages against the reference model, and every
 	$(PY) -m sim.regress
 	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py \
 		tests/test_figures.py tests/test_grants_planted.py tests/test_exhaustive.py \
-		tests/test_timeout.py tests/test_board.py
+		tests/test_timeout.py tests/test_board.py tests/test_gowin_board.py
 
 verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
 	@mkdir -p build/verilog
 	$(WITH_TOOLS) $(PY) -m mvxl -o build/verilog/mvxl_adapter.v $(AS_CONFIGURED)
 
-bitstream: $(READY) ## for a board (BOARD=ulx3s, DEVICE=85F, CONFIG=default, CLOCK_MHZ=100)
+bitstream: $(READY) ## for a board (BOARD=tang_nano_20k, DEVICE=45F, CONFIG=tiny, CLOCK_MHZ=54)
 	$(PY) -m boards.build $(ON_BOARD) $(if $(CLOCK_MHZ),--clock-mhz $(CLOCK_MHZ))
 
 flash: $(READY) ## load that bitstream into the board (FLASH=1: into its flash memory)

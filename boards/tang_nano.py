@@ -90,8 +90,8 @@ class TangNano20k(_Apicula):
     """The Tang Nano 20K, which amaranth-boards does not have.
 
     Pins as in LiteX (`litex_boards/platforms/sipeed_tang_nano_20k.py`). LEDs light when low
-    (Sipeed's wiki, "Tang Nano 20K", Parameters). The buttons are the inputs MODE0 and MODE1 of the
-    configuration, low until one is pressed.
+    (Sipeed's wiki, "Tang Nano 20K", Parameters). The buttons are high when pressed (Sipeed's
+    examples, `uart/src/uart_top.v`).
     """
 
     SYNTHESIS_FAMILY = "gw2a"
@@ -244,7 +244,7 @@ NANO_20K = Board(
     family=GOWIN,
     devices={"GW2AR-18C": Device(platform=TangNano20k, memory_bytes=1 << 14, config="tiny")},
     top=BoardTop20k,
-    clock_mhz=27,
+    clock_mhz=81,
     loader="tangnano20k",
     port="its USB port",
 )

@@ -10,32 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from boards.tang_nano import Synthesis
-from mvxl.export import flat_ports
-from sim import build
-from sim.toolchain import BUILD, package_dir, launcher, setup
+from sim import build, gowin
+from sim.toolchain import BUILD
 from tb.tb_gowin_memories import ADDRESS_BITS
 
-BLOCK_RAM_SOURCE = Path(build.__file__).with_name("gowin_bsram.sv")
-
-#: Verilator's warnings that are accepted in a netlist and in Yosys's models, with the reason.
-ACCEPTED_WARNINGS = {
-    "PINMISSING": "Yosys leaves out what a cell does not use",
-    "SPECIFYIGN": "delays of the cells are not simulated",
-    "REDEFMACRO": "one file has several cells with the same macros",
-}
+NETLIST = "memories_netlist"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +122,7 @@ class Memories(wiring.Component):
 class Beside(wiring.Component):
     """Memories, and an instance of their netlist."""
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self) -> None:
         super().__init__(INPUTS | {f"{side}_{name}": Out(kind.width)
                                    for side in ("rtl", "netlist") for name, kind in KINDS.items()})
 
@@ -146,62 +133,30 @@ class Beside(wiring.Component):
         m.d.comb += [getattr(rtl, name).eq(value) for name, value in inputs.items()]
         m.d.comb += [getattr(self, f"rtl_{name}").eq(getattr(rtl, name)) for name in KINDS]
         m.submodules.netlist = Instance(
-            self._module, i_clk=ClockSignal(), i_rst=ResetSignal(),
+            NETLIST, i_clk=ClockSignal(), i_rst=ResetSignal(),
             **{f"i_{name}": value for name, value in inputs.items()},
             **{f"o_{name}": getattr(self, f"netlist_{name}") for name in KINDS})
         return m
 
 
-def synthesized(family: str, folder: Path) -> str:
-    """The memories' netlist, in Verilog, by the synthesis of the boards."""
-    setup()
-    top = "memories_netlist"
-    memories = Memories()
-    (folder / "design.il").write_text(
-        rtlil.convert(memories, name=top, ports=flat_ports(memories), emit_src=False),
-        encoding="utf-8")
-    synthesis = Synthesis(top=top, family=family)
-    (folder / "synthesis.ys").write_text("\n".join([
-        "read_rtlil design.il", synthesis.first,
-        f"synth_gowin {synthesis.rest} -top {top} -noiopads",
-        # Bits by themselves: to the simulator a vector of a carry chain would be a loop.
-        "splitnets", "clean -purge", "write_verilog -noattr -noparallelcase netlist.v", "",
-    ]), encoding="utf-8")
-    subprocess.run([launcher("yosys"), "-q", "-l", "log", "synthesis.ys"], cwd=folder, check=True)
-    return (folder / "netlist.v").read_text(encoding="utf-8")
-
-
-def simulated(netlist: str) -> str:
+def simulated(text: str) -> str:
     """What is wrong with a netlist, by simulation; empty if nothing is."""
-    models = package_dir("pyosys") / "share" / "gowin" / "cells_sim.v"
-    # Its empty boxes for block RAM would be a second model.
-    cells = re.sub(r"\(\* blackbox \*\)\s*module .*?endmodule", "",
-                   models.read_text(encoding="utf-8"), flags=re.DOTALL)
-    text = "\n".join([netlist, cells, BLOCK_RAM_SOURCE.read_text(encoding="utf-8")])
+    text += gowin.models()
     path = BUILD / "gowin" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.v"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    model = build.build(Beside("memories_netlist"), top="gowin_memories", sources=[path],
-                        arguments=[*(f"-Wno-{name}" for name in ACCEPTED_WARNINGS),
+    model = build.build(Beside(), top="gowin_memories", sources=[path],
+                        arguments=[*(f"-Wno-{name}" for name in gowin.ACCEPTED_WARNINGS),
                                    "-CFLAGS", "-O0"])
     done = build.run(model, "tb.tb_gowin_memories", parameters={"memories": {
         name: [kind.depth, kind.careless, kind.second] for name, kind in KINDS.items()}})
     return "\n".join(outcome.message for outcome in done.outcomes)
 
 
-@pytest.fixture(scope="module")
-def netlist(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return synthesized("gw1n", tmp_path_factory.mktemp("gowin"))
-
-
-def test_memories_answer_as_their_rtl(netlist: str) -> None:
-    assert simulated(netlist) == ""
-
-
 @pytest.mark.parametrize("family", ["gw1n", "gw2a"])
-def test_cells(family: str, tmp_path: Path) -> None:
-    """Each memory is made of what it should be, and the netlist of cells alone."""
-    text = synthesized(family, tmp_path)
+def test_memories(family: str) -> None:
+    """Made of the cells that they should be, and of cells alone; they answer as their RTL."""
+    text = gowin.netlist(Memories(), NETLIST, family)
     assert not re.search(r"\b(always|case|if|reg)\b", text)
     made_of: dict[str, set[str]] = {name: set() for name in KINDS}
     for cell in text.split(";\n"):
@@ -210,3 +165,4 @@ def test_cells(family: str, tmp_path: Path) -> None:
         if named and named[2] in made_of:
             made_of[named[2]].add(named[1])
     assert {name: " ".join(sorted(cells)) for name, cells in made_of.items()} == CELLS
+    assert simulated(text) == ""
