@@ -54,7 +54,8 @@ regress: $(READY) ## many random messages against the reference model, and every
 	$(PY) -m sim.regress
 	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py \
 		tests/test_figures.py tests/test_grants_planted.py tests/test_exhaustive.py \
-		tests/test_timeout.py tests/test_board.py tests/test_gowin_board.py
+		tests/test_timeout.py tests/test_board.py tests/test_gowin_board.py \
+		tests/test_tang_nano.py
 
 verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
 	@mkdir -p build/verilog

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -27,16 +28,32 @@ PINS = {
 
 
 @pytest.mark.parametrize("board", PINS)
+def test_pins(board: str, blinker: None) -> None:  # noqa: F811
+    kind = BOARDS[board]
+    [device] = kind.devices.values()
+    top = kind.top(CONFIGS[device.config], clock_hz=54_000_000, baud=1_000_000,
+                   memory_bytes=device.memory_bytes)
+    plan = device.platform().prepare(top, "top", **kind.family.overrides(54_000_000, 1))
+    constraints = plan.files["top.cst"]
+    for name, pin in PINS[board].items():
+        assert f'IO_LOC "{name}__io" {pin};' in constraints
+    assert constraints.count("IO_LOC") == 10
+    script = plan.files["build_top.sh"]
+    assert "--freq 54 " in script and "--timing-allow-fail" in script and "--seed 1 " in script
+
+
+@pytest.mark.parametrize("board", [
+    "tang_nano_9k",
+    # Place and route takes a minute on the larger FPGA, whatever the design.
+    pytest.param("tang_nano_20k", marks=pytest.mark.skipif(
+        "MVXL_REGRESS" not in os.environ, reason="MVXL_REGRESS=1 runs it")),
+])
 def test_board(board: str, blinker: None, tmp_path: Path) -> None:  # noqa: F811
     """Clock, reset and pins, the complete way to a bitstream."""
     built = build(board, clock_hz=54_000_000, output=tmp_path)
     assert built.achieved_mhz >= built.required_mhz == 54
     assert set(built.cells) == {"LUT4", "ALU", "RAM16SDP4", "DFF", "BSRAM"}
     assert built.cells["DFF"][0] > 30
-
-    constraints = (tmp_path / "top.cst").read_text(encoding="utf-8")
-    for name, pin in PINS[board].items():
-        assert f'IO_LOC "{name}__io" {pin};' in constraints
 
     # A bitstream is a text of bits; its third line is the preamble, then comes the FPGA's number.
     lines = built.bitstream.read_text(encoding="utf-8").splitlines()
