@@ -127,7 +127,7 @@ class BufferSpec(Elaboratable):
         m.d.sync += owed.eq(promised - (enters & (promised != 0)))
         m.d.comb += [
             Assert((promised == 0) | self._unit.i.ready, "roomy holds what it promises"),
-            Assert((inside + self._margin + 2 > self._least) | roomy, "roomy if there is room"),
+            Assert((inside + self._margin + 1 > self._least) | roomy, "roomy if there is room"),
             Cover(~roomy & (inside > 0), "not roomy"),
         ]
 
@@ -154,8 +154,8 @@ def jobs() -> list[Job]:
         specs[name] = lambda: queue_spec(Queue(PAYLOAD_BITS, **options), **options)
 
     for depth in (2, 4, 8):
-        add_queue(f"queue-{depth}", depth=depth, margin=2)
-        add_queue(f"block-{depth}", depth=depth, margin=depth, block=True)
+        add_queue(f"queue-{depth}", depth=depth, margin=min(2, depth - 1))
+        add_queue(f"block-{depth}", depth=depth, margin=depth - 1, block=True)
         add_queue(f"bypass-{depth}", depth=depth, bypass=True)
         add_queue(f"block-bypass-{depth}", depth=depth, block=True, bypass=True)
     found = []

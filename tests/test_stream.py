@@ -53,18 +53,22 @@ PROMISE = "roomy holds what it promises"
 
 
 FAULTS = [
-    ("full-late", lut_queue, "full.eq(level == self._depth - 1)",
-     "full.eq(level == self._depth)", ROOM),
-    ("full-early", lut_queue, "full.eq(level == self._depth - 1)",
+    ("full-late", lut_queue, "full.eq((written ^ taken) == self._depth)",
+     "full.eq(level == self._depth + 1)", ROOM),
+    ("full-early", lut_queue, "full.eq((written ^ taken) == self._depth)",
      "full.eq(level >= self._depth - 3)", "takes what it has room for"),
-    ("nonempty-late", lut_queue, "nonempty.eq(level != 1)", "nonempty.eq(1)", NOTHING_NEW),
-    ("lost-from-memory", lut_queue, "nonempty.eq(level != 1)", "nonempty.eq(0)", SOON),
-    ("roomy-on-push", lut_queue, "level < self._depth - self._margin)",
+    ("nonempty-late", lut_queue, "nonempty.eq(written != taken),",
+     "]\n        m.d.sync += nonempty.eq(written != taken)\n        m.d.comb += [", NOTHING_NEW),
+    ("pointers-without-wrap", lut_queue, "nonempty.eq(written != taken)",
+     "nonempty.eq((written ^ taken)[:index_bits].any())", SOON),
+    ("roomy-without-the-last", lut_queue, "level <= self._depth - self._margin - 1)",
      "level <= self._depth - self._margin)", PROMISE),
-    ("roomy-on-pop", lut_queue, "level <= self._depth - self._margin + 1)",
-     "level <= self._depth - self._margin + 2)", PROMISE),
-    ("never-roomy-again", lut_queue, "level <= self._depth - self._margin + 1)", "0)",
-     "roomy if there is room"),
+    ("roomy-of-one-less", lut_queue, "level <= self._depth - self._margin - 1)",
+     "level <= self._depth - self._margin + 1)", PROMISE),
+    ("roomy-too-late", lut_queue, "level <= self._depth - self._margin - 1)",
+     "level <= self._depth - self._margin - 2)", "roomy if there is room"),
+    ("never-roomy-again", lut_queue, "level <= self._depth - self._margin - 1)",
+     "self.roomy & (level == 0))", "roomy if there is room"),
     ("output-overrun", lut_queue, "drained.eq(~self.o.valid | self.o.ready)", "drained.eq(1)",
      ORDER),
     ("valid-waits-for-ready", lut_queue, "drained.eq(~self.o.valid | self.o.ready)",
@@ -109,10 +113,10 @@ def test_wrong_depth(value: int) -> None:
         f"depth must be a power of two from 2, not {value}")
 
 
-@pytest.mark.parametrize("value", [0, 5])
+@pytest.mark.parametrize("value", [0, 4, 5])
 def test_wrong_margin(value: int) -> None:
     assert refused(lambda: Queue(8, depth=4, margin=value)) == (
-        f"margin must be between 1 and 4, not {value}")
+        f"margin must be between 1 and 3, not {value}")
 
 
 UNITS: dict[str, tuple[Callable[[], Any], int]] = {

@@ -25,6 +25,9 @@ CONFIGS = {
 #: A row: the fields of `Entry` by name.
 Row = dict[str, int]
 
+#: What a row is after reset; of a row that is not valid nothing else need be known.
+UNKNOWN: Row = {"valid": 0}
+
 EMPTY: Row = {"valid": 0, "owner": 0, "base": 0, "length": 0, "may_send": 0, "may_receive": 0,
               "ring": 0, "senders": 0}
 
