@@ -70,8 +70,8 @@ class BoundsSpec(Elaboratable):
                 Assert(~unit.fits | inside, "nothing is wrongly granted"),
                 Assert(~inside | unit.fits, "nothing is wrongly refused"),
                 Assert(unit.address == (base + offset) % space, "address is base + offset"),
-                Assert((offset > length) | (unit.to_end == length - offset),
-                       "to_end is length - offset"),
+                Assert((offset >= length) | (unit.to_last == length - offset - 1),
+                       "to_last is length - offset - 1"),
             ]
             # An entry that nothing goes round in: `limit` bytes from `base`.
             byte = AnyConst(OFFSET_BITS)
@@ -95,9 +95,9 @@ class BoundsSpec(Elaboratable):
                       & (used + count > top), "would fit but for the carry"),
                 Cover(unit.fits & full & (used == offset) & (base + limit == space) & (count > 1),
                       "ends exactly at the end of the address space"),
-                Cover((offset == length) & (offset != 0) & (unit.to_end == 0),
-                      "nothing is left to the end"),
-                Cover((offset == 0) & (unit.to_end == top + 1 - ENTRY_UNIT_BYTES),
+                Cover((offset + 1 == length) & (offset != 0) & (unit.to_last == 0),
+                      "starts at the last byte"),
+                Cover((offset == 0) & (unit.to_last == top - ENTRY_UNIT_BYTES),
                       "all of the longest entry is left"),
             ]
             if config.address_bits > OFFSET_BITS:
