@@ -150,7 +150,7 @@ class CompletionUnit(wiring.Component):
     settled : Out(1)
         There are no orphans.
     write_error : Out(config.agents)
-        Bit a: a write of agent a was answered with an error.
+        Bit a: a write of agent a was answered with an error, in the cycle before.
     fault : Out(struct {en, partition, status, write, address})
         For the manager's log: the failure, and for writes the address of the first failed burst.
     """
@@ -304,10 +304,11 @@ class CompletionUnit(wiring.Component):
         m.submodules.orphans = orphans = Queue(orphan, depth=depth, block=True)
         oldest = orphans.o.payload
         orphan_count = Signal(range(depth + 2))
+        has_orphans = Signal()
         orphaned = Signal()
         absorbed = Signal()
         m.d.comb += [
-            self.settled.eq(orphan_count == 0),
+            self.settled.eq(~has_orphans),
             orphans.i.valid.eq(orphaned),
             orphans.i.payload.partition.eq(head.partition),
             orphans.i.payload.kind.eq(head.kind),
@@ -316,7 +317,10 @@ class CompletionUnit(wiring.Component):
             orphans.i.payload.dst_id.eq(head.dst_id),
             orphans.o.ready.eq(absorbed),
         ]
-        m.d.sync += orphan_count.eq(orphan_count + orphaned - absorbed)
+        with m.If(orphaned):
+            m.d.sync += [orphan_count.eq(orphan_count + 1), has_orphans.eq(1)]
+        with m.Elif(absorbed):
+            m.d.sync += [orphan_count.eq(orphan_count - 1), has_orphans.eq(orphan_count != 1)]
 
         # Releases: of the oldest orphan, or of what has just ended.
         releasing_orphan = Signal()
@@ -352,9 +356,10 @@ class CompletionUnit(wiring.Component):
             self.retired.kind.eq(retired.kind),
         ]
 
+        m.d.sync += self.write_error.eq(0)
         with m.FSM():
             with m.State("WAIT"):
-                with m.If(orphan_count != 0):
+                with m.If(has_orphans):
                     # Their ends come first. What is in flight behind them waits, or times out.
                     with m.If(orphans.o.valid & ~oldest.moves):
                         m.next = "ABSORB"
@@ -373,7 +378,7 @@ class CompletionUnit(wiring.Component):
                     m.d.sync += read_failed.eq(read_failed | end.read_error)
                     with m.If(end.responds & self.responses.payload):
                         m.d.sync += write_failed.eq(1)
-                        m.d.comb += self.write_error.eq(1 << agent)
+                        m.d.sync += self.write_error.eq(1 << agent)
                         with m.If(~write_failed):
                             m.d.sync += fault_address.eq(end.address)
                     with m.If(end.last):

@@ -28,7 +28,6 @@ from .messages import (
     Status,
 )
 from .registers import RegisterBank
-from .table import lookup_cycles
 from .turns import WEIGHT_BITS
 from .watchdog import CHANNELS
 
@@ -421,9 +420,7 @@ class Control(wiring.Component):
             self.query_id.eq(receive_id.read_data[0]),
             mine.eq(self.query_valid & (self.query_owner == reader) & named),
         ]
-        # A table in block RAM needs the second cycle for itself.
-        domain = m.d.sync if lookup_cycles(config) == 1 else m.d.comb
-        domain += [
+        m.d.sync += [
             value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0)),
             value.receive_head.head.eq(Mux(mine, self.query_head, 0)),
         ]
@@ -850,10 +847,10 @@ class Control(wiring.Component):
             asked.order.partition.eq(turn),
             asked.order.id.eq(asked_owner.id),
             asked.order.token.eq(asked_release.token),
-            asked.order.count.eq(Mux(releases, asked_release.count, asked_owner.count)),
+            asked.order.count.eq(Mux(fetched.releases, asked_release.count, asked_owner.count)),
             asked.order.kind.eq(Mux(
-                ends, OrderKind.END, Mux(
-                    releases, OrderKind.RELEASE, Mux(
+                fetched.ends, OrderKind.END, Mux(
+                    fetched.releases, OrderKind.RELEASE, Mux(
                         asked_owner.consumes, OrderKind.CONSUME, OrderKind.REWIND)))),
         ]
         m.d.sync += fetched.eq(Mux(self._asked_taken, 0, wanted))

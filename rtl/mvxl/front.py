@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The front end: looks both entries up, checks both ranges, and decides a request in one cycle.
 
-One request takes a slot of `lookup_cycles + 3` cycles, so that source and destination share the
-table's port and the bounds checker:
+One request takes a slot of four cycles, so that source and destination share the table's port and
+the bounds checker:
 
 ====  ===========================================================================
-step  what happens (with a table in LUT RAM)
+step  what happens
 ====  ===========================================================================
 0     source row, lock and cursor are read
 1     source range is checked; destination row is read
-2     destination range is checked from the cursor; source address is prepared
+2     destination range is checked from the cursor; all else that a decision needs is put together
 3     decision: accepted (lock, space and event room together), refused, or returned
 ====  ===========================================================================
 
-MVXL is checked against the grant of its partition instead of the table, which takes a step more to
-read. Its destination may begin behind the end of a ring, so two steps before the check find its
-byte position. Orders of the control take slots, too; those that end a grant take two steps more,
-to read it first.
+What a decision sets going follows in the cycle behind it, in which the next slot may begin: its
+place in the order of completion, the destination's pieces.
+
+MVXL is checked against the grant of its partition instead of the table, which takes five steps
+more: the grant and its row are read, and, as its destination may begin behind the end of a ring,
+its byte position is found. Orders of the control take slots, too, of a step more, or of three if
+they end a grant.
 """
 
 from __future__ import annotations
@@ -47,9 +50,18 @@ from .messages import (
     Status,
     Verdict,
 )
-from .table import TranslationTable, lookup_cycles
+from .table import TranslationTable
 
 __all__ = ["Circumstances", "FrontEnd"]
+
+
+#: In which step of its slot a SEND, MVCL or GRANT is decided.
+_DECISION_STEP = 3
+#: In which step an order is served; RELEASE and END read the grant first.
+_ORDER_STEP = 4
+_ENDING_STEP = 6
+#: In which step an MVXL is decided: the grant, its row, and the byte position come before.
+_MVXL_STEP = 8
 
 
 class Circumstances(data.StructLayout):
@@ -192,8 +204,6 @@ class FrontEnd(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        source_step = lookup_cycles(config)
-        last_step = source_step + 6     # of the longest slot, MVXL's
 
         m.submodules.table = table = TranslationTable(config)
         m.submodules.bounds = bounds = BoundsChecker(config)
@@ -230,21 +240,30 @@ class FrontEnd(wiring.Component):
         is_move = Signal()          # the manager's MVXL
         is_ending = Signal()        # RELEASE or END
         partition = Signal(config.partition_bits)
-        count = Signal(OFFSET_BITS)
-        count_less_1 = Signal(OFFSET_BITS)      # from step 2 on
+        count = Signal(OFFSET_BITS)             # MVXL's is its offset at first
+        count_less_1 = Signal(OFFSET_BITS)      # of the cycle before
+        offset_first = Signal()
 
         # Slots: requests and orders alternate while both are there.
-        step = Signal(range(last_step + 1))
+        step = Signal(range(_MVXL_STEP + 1))
         at_decision = Signal()
         order_first = Signal()      # the slot that begins now, if one does, is an order's
         order_next = Signal()
         deciding = Signal()
-        step_before = Signal(range(last_step + 1))      # the decision's
+        step_before = Signal(range(_MVXL_STEP))     # the decision's
         m.d.comb += [
             order_first.eq(self.orders.valid & (order_next | ~self.requests.valid | self.hold)),
-            step_before.eq(source_step + 1 + Mux(
-                is_mvxl, 4, Mux(is_ending, 3, Mux(ordering, 1, 0)))),
+            step_before.eq(Mux(is_mvxl, _MVXL_STEP, Mux(is_ending, _ENDING_STEP, Mux(
+                ordering, _ORDER_STEP, _DECISION_STEP))) - 1),
         ]
+        m.d.comb += offset_first.eq(Mux(
+            step == 0, command.op == Op.MVXL, is_mvxl & (step < _MVXL_STEP - 3)))
+        with m.If(ordering | ((step == 0) & order_first)):
+            m.d.sync += count.eq(order.count)
+        with m.Elif(offset_first):
+            m.d.sync += count.eq(command.dst_offset)
+        with m.Else():
+            m.d.sync += count.eq(command.count)
         m.d.sync += at_decision.eq((step != 0) & (step == step_before))
         with m.If(step == 0):
             for flag, op in ((is_send, Op.SEND), (is_mvcl, Op.MVCL), (is_grant, Op.GRANT),
@@ -255,7 +274,6 @@ class FrontEnd(wiring.Component):
                 is_ending.eq(order_first & ((order.kind == OrderKind.RELEASE)
                                             | (order.kind == OrderKind.END))),
                 partition.eq(Mux(order_first, order.partition, self.requests.payload.partition)),
-                count.eq(Mux(order_first, order.count, command.count)),
             ]
             with m.If(self.ready & order_first):
                 m.d.sync += [step.eq(1), ordering.eq(1)]
@@ -267,7 +285,7 @@ class FrontEnd(wiring.Component):
             m.d.sync += step.eq(step + 1)
         m.d.comb += [
             deciding.eq(at_decision & ~ordering),
-            self.looking.eq((step == source_step - 1) & ~ordering & self.requests.valid),
+            self.looking.eq((step == 0) & self.requests.valid),
         ]
 
         # Lookups. IDs are compared in all their bits: those above the table name no entry.
@@ -276,7 +294,7 @@ class FrontEnd(wiring.Component):
         entry = table.entry
         m.d.comb += [
             # An order's ID is there from step 1 on, a request's from step 0 on.
-            lock.capture.eq(step == Mux(ordering, source_step + 1, source_step)),
+            lock.capture.eq(step == Mux(ordering, 2, 1)),
             lock.published.eq(ordering),
             lock.id.eq(dst_id),
             table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
@@ -288,7 +306,7 @@ class FrontEnd(wiring.Component):
             m.d.comb += dst_id.eq(Mux(ordering, order.id, command.dst_id))
         # MVXL's checks begin when its grant, and the row of that, are there.
         m.d.sync += at_source.eq(
-            (step == source_step - 1) | (is_mvxl & (step == source_step + 3)))
+            (step == 0) | (is_mvxl & (step == _MVXL_STEP - 3)))
         own_live = Signal()     # the partition's grant is live, and the token is its
         token = Signal.like(order.token)
         same_token = Signal()
@@ -304,7 +322,7 @@ class FrontEnd(wiring.Component):
         moving_on = Signal()    # MVXL's byte position is being found
         has_moved = Signal()
         m.d.sync += [
-            moving_on.eq(is_mvxl & (step == source_step + 3)),
+            moving_on.eq(is_mvxl & (step == _MVXL_STEP - 4)),
             count_less_1.eq(count - 1),
             has_moved.eq(moving_on | (has_moved & (step != 0))),
         ]
@@ -339,19 +357,17 @@ class FrontEnd(wiring.Component):
         with m.Else():
             m.d.comb += bounds.base.eq(Cat(in_bytes, entry.base))
 
-        # Where a range goes round, and where the next one begins. `addend` is what is behind the
-        # position that the checker was given in the cycle before.
-        addend = Signal(OFFSET_BITS)
+        # Where a range goes round, and where the next one begins: by the position that the checker
+        # was given in the cycle before.
         over = Signal(OFFSET_BITS + 1)      # bytes behind the entry's end; bit 32: it is reached
         beyond = Signal(OFFSET_BITS + 1)    # one less; bit 32: the range goes round
         goes_round = Signal()
         next_position = Signal(OFFSET_BITS)
         m.d.comb += [
-            addend.eq(Mux(moving_on, command.dst_offset, count)),
-            over.eq(addend + ~bounds.to_last),
+            over.eq(count + ~bounds.to_last),
             beyond.eq(count_less_1 + ~bounds.to_last),
             goes_round.eq(beyond[-1] & ~is_move),
-            next_position.eq(Mux(entry.ring & over[-1], over, position + addend)),
+            next_position.eq(Mux(entry.ring & over[-1], over, position + count)),
         ]
         with m.If(moving_on):
             m.d.sync += moved_position.eq(next_position)

@@ -47,9 +47,10 @@ class GrantUnit(wiring.Component):
     grant : Out(Grant)
         Two cycles later: its grant, or the last one it had.
     acknowledged : Out(32)
-        A cycle later: bytes of it, from its start and without a gap, that were moved and acknowledged.
+        Two cycles later: bytes of it, from its start and without a gap, that were moved and
+        acknowledged. Anything if `moving`.
     moving : Out(1)
-        Its GRANT, or an MVXL under it, is in flight; as of the same time as `acknowledged`.
+        Its GRANT, or an MVXL under it, is in flight, or was until now.
     live, expired, ending, held : Out(config.partitions)
         Bit p: partition p's grant is so; `held` is all that a grant can be.
     busy : Out(config.partitions)
@@ -161,11 +162,11 @@ class GrantUnit(wiring.Component):
         before = Signal(OFFSET_BITS)
         moved_end = Signal(OFFSET_BITS + 1)
         no_gap = Signal()
+        was_moving = Signal()
         m.d.comb += [
             acknowledged.read_row[0].eq(self.moved.partition),
             acknowledged.read_row[1].eq(self.reader),
             decided_on.read_row[0].eq(self.partition),
-            self.acknowledged.eq(decided_on.read_data[0]),
             self.shown_acknowledged.eq(
                 Mux(fresh.bit_select(self.reader, 1), 0, acknowledged.read_data[1])),
         ]
@@ -174,7 +175,11 @@ class GrantUnit(wiring.Component):
             before.eq(acknowledged.read_data[0]),
             moved_end.eq(self.moved.offset + self.moved.count),
             no_gap.eq(self.moved.offset <= acknowledged.read_data[0]),
-            self.moving.eq(self.busy.bit_select(self.partition, 1)),
+            # Both as of the same time; and a cycle longer, because what is read while it is written
+            # is anything.
+            self.acknowledged.eq(decided_on.read_data[0]),
+            was_moving.eq(self.busy.bit_select(self.partition, 1)),
+            self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),
         ]
         for memory in (acknowledged, decided_on):
             m.d.comb += [
@@ -185,7 +190,8 @@ class GrantUnit(wiring.Component):
                     through.good & no_gap & (moved_end > before)))),
             ]
 
-        # Leases and revokes: a record a cycle is looked at, in turn. Fetch, subtract, compare.
+        # Leases and revokes: a record a cycle is looked at, in turn. Fetch in two cycles, subtract,
+        # compare.
         lookup = data.StructLayout({
             "start": WAIT_BITS, "kind": GrantKind,
             "src_id": config.id_bits, "dst_id": config.id_bits})
@@ -195,6 +201,8 @@ class GrantUnit(wiring.Component):
         fetched_for = Signal(config.partition_bits)
         fetched_anew = Signal()     # it is not one that a new grant was about to replace
         fetched = Signal(lookup)
+        fetched_at = Signal(config.partition_bits)
+        fetched_still = Signal()
         looked = Signal(lookup)
         looked_at = Signal(config.partition_bits)
         looked_anew = Signal()
@@ -211,25 +219,27 @@ class GrantUnit(wiring.Component):
             leases.write_data.src_id.eq(self.give.grant.src_id),
             leases.write_data.dst_id.eq(self.give.grant.dst_id),
             leases.read_row[0].eq(turn),
-            fetched.eq(leases.read_data[0]),
         ]
         m.d.sync += [
             now.eq(now + 1),
             turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1)),
             fetched_for.eq(turn),
             fetched_anew.eq(~is_given(turn)),
+            fetched.eq(leases.read_data[0]),
+            fetched_at.eq(fetched_for),
+            fetched_still.eq(fetched_anew & ~is_given(fetched_for)),
             looked.eq(fetched),
-            looked_at.eq(fetched_for),
-            looked_anew.eq(fetched_anew & ~is_given(fetched_for)),
+            looked_at.eq(fetched_at),
+            looked_anew.eq(fetched_still & ~is_given(fetched_at)),
             elapsed.eq(now - fetched.start),
         ]
 
         revoking = Signal(config.id_bits)
-        records_left = Signal(range(config.partitions + 3))     # for the revoke to look at
+        records_left = Signal(range(config.partitions + 4))     # for the revoke to look at
         m.d.comb += self.revoked.eq((records_left == 0) & ~self.revoke.en)
         with m.If(self.revoke.en):
-            # Two more: those that have been fetched already do not count.
-            m.d.sync += [revoking.eq(self.revoke.id), records_left.eq(config.partitions + 2)]
+            # Three more: those that have been fetched already do not count.
+            m.d.sync += [revoking.eq(self.revoke.id), records_left.eq(config.partitions + 3)]
         with m.Elif(records_left != 0):
             m.d.sync += records_left.eq(records_left - 1)
 

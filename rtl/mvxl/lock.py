@@ -17,7 +17,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import OFFSET_BITS, AdapterConfig
-from .memory import LUT_ROWS, RowMemory
+from .memory import RowMemory
 from .messages import Release
 
 __all__ = ["LockUnit", "TURN_BITS"]
@@ -62,7 +62,7 @@ class LockUnit(wiring.Component):
     id : In(config.id_bits)
         Entry to look up.
     capture : In(1)
-        `lookup_cycles` after its ID; from the next cycle on, and until the next capture:
+        In the cycle after its ID; from the next cycle on, and until the next capture:
     published : In(1)
         With `capture`: tell the published cursor even if the entry is held.
     held : Out(1)
@@ -87,14 +87,14 @@ class LockUnit(wiring.Component):
     consume : In(1)
         The head of the captured entry, whose ID is still `id`, advances by `consumed` (bytes).
     releases : In(stream.Signature(Release))
-        A placed message is complete. Taken once every 2 cycles (3 with block RAM).
+        A placed message is complete. Taken once every 2 cycles.
     freed : Out(1)
         The last message of entry `freed_id` has been released: it is free, unless one was placed
         in it at the same time.
     freed_id : Out(config.id_bits)
     query_id : In(config.id_bits)
     query_cursor, query_head : Out(32)
-        The entry's cursor and head as its owner sees them, registered, `lookup_cycles` later.
+        The entry's cursor and head as its owner sees them, a cycle later.
     """
 
     releases: stream.Interface
@@ -133,12 +133,11 @@ class LockUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        block = config.entries > LUT_ROWS
         count_bits = config.message_count_bits
 
         def memory(name: str, shape: ShapeLike, reads: int) -> RowMemory:
             m.submodules[name] = rows = RowMemory(
-                shape, depth=config.entries, reads=reads, block=block)
+                shape, depth=config.entries, reads=reads, registered=True)
             return rows
 
         placed_rows = memory("placed", Placed(config), 1)
@@ -167,10 +166,6 @@ class LockUnit(wiring.Component):
             retired_cursors.read_row[1].eq(self.query_id),
             heads.read_row[1].eq(self.query_id),
             held.eq(placed.count != retired_count),
-            cursor.eq(Mux(held & placed.moved & ~self.published,
-                          placed_cursor.cursor, retired_cursor)),
-        ]
-        m.d.sync += [
             placed.eq(placed_rows.read_data[0]),
             placed_cursor.eq(placed_cursors.read_data[0]),
             retired_count.eq(retired_counts.read_data[0]),
@@ -179,6 +174,8 @@ class LockUnit(wiring.Component):
             head.eq(heads.read_data[0]),
             self.query_cursor.eq(retired_cursors.read_data[1]),
             self.query_head.eq(heads.read_data[1]),
+            cursor.eq(Mux(held & placed.moved & ~self.published,
+                          placed_cursor.cursor, retired_cursor)),
         ]
         with m.If(self.capture):
             m.d.sync += [
@@ -225,44 +222,28 @@ class LockUnit(wiring.Component):
         # first. They never meet on one entry: only an entry that is not held is cleared.
         release = self.releases.payload
         released = Signal(Release(config))
-        released_count = Signal(count_bits)     # before it
-        released_cursor = Signal(OFFSET_BITS)
-        placed_count = Signal(count_bits)
+        released_row = Signal(config.id_bits)
         next_count = Signal(count_bits)
         writing = Signal()
-        m.d.comb += [
-            retired_counts.read_row[1].eq(release.dst_id),
-            retired_cursors.read_row[2].eq(release.dst_id),
-            placed_counts.read_row[0].eq(release.dst_id),
-        ]
+        m.d.comb += next_count.eq(retired_counts.read_data[1] + 1)
+        for part, port in ((retired_counts, 1), (retired_cursors, 2), (placed_counts, 0)):
+            m.d.comb += part.read_row[port].eq(released_row)
         with m.FSM():
             with m.State("IDLE"):
-                if block:
-                    with m.If(self.releases.valid):
-                        m.next = "READ"
-                else:
-                    m.d.comb += self.releases.ready.eq(1)
-                    with m.If(self.releases.valid):
-                        m.next = "WRITE"
-            if block:
-                with m.State("READ"):
-                    m.d.comb += self.releases.ready.eq(1)
+                m.d.comb += [self.releases.ready.eq(1), released_row.eq(release.dst_id)]
+                with m.If(self.releases.valid):
+                    m.d.sync += released.eq(release)
                     m.next = "WRITE"
             with m.State("WRITE"):
+                m.d.comb += released_row.eq(released.dst_id)
                 with m.If(~self.clear):
-                    m.d.comb += [writing.eq(1), self.freed.eq(next_count == placed_count)]
+                    m.d.comb += [
+                        writing.eq(1), self.freed.eq(next_count == placed_counts.read_data[0])]
                     m.next = "IDLE"
-        with m.If(self.releases.valid & self.releases.ready):
-            m.d.sync += [
-                released.eq(release),
-                released_count.eq(retired_counts.read_data[1]),
-                released_cursor.eq(retired_cursors.read_data[2]),
-                placed_count.eq(placed_counts.read_data[0]),
-            ]
-        m.d.comb += next_count.eq(released_count + 1)
-        for part, row, cleared in ((retired_counts, next_count, count),
-                                   (retired_cursors, released_cursor + released.count, 0),
-                                   (retired_positions, released.position, 0)):
+        for part, row, cleared in (
+                (retired_counts, next_count, count),
+                (retired_cursors, retired_cursors.read_data[2] + released.count, 0),
+                (retired_positions, released.position, 0)):
             moves = 1 if part is retired_counts else released.advance
             m.d.comb += [
                 part.write_en.eq(self.clear | (writing & moves)),

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["BlockMemory", "LUT_ROWS", "RowMemory", "ScrubbedMemory"]
 
-#: Up to this many rows a memory that may be either is made of LUT RAM, above of block RAM.
+#: Up to this many rows a memory with registered reads is made of LUT RAM, above of block RAM.
 LUT_ROWS = 64
 
 
@@ -25,9 +25,9 @@ class RowMemory(wiring.Component):
         Rows.
     reads : int
         Read ports.
-    block : bool
-        Block RAM: a read shows one cycle after its address, a write in the same cycle included.
-        Otherwise LUT RAM: a read shows at once, a write from the next cycle on.
+    registered : bool
+        A read shows one cycle after its row; whether a write in the row's cycle is included
+        depends on `depth`. Otherwise, in LUT RAM, it shows at once, and writes before this cycle.
 
     Members
     -------
@@ -45,10 +45,10 @@ class RowMemory(wiring.Component):
     read_data: list[Signal]
 
     def __init__(self, shape: ShapeLike, *, depth: int, reads: int = 1,
-                 block: bool = False) -> None:
+                 registered: bool = False) -> None:
         self._shape = shape
         self._depth = depth
-        self._block = block
+        self._registered = registered
         super().__init__({
             "write_en": In(1),
             "write_row": In(range(depth)),
@@ -59,9 +59,10 @@ class RowMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        block = self._registered and self._depth > LUT_ROWS
         m.submodules.memory = memory = Memory(
             shape=self._shape, depth=self._depth, init=[],
-            attrs={"ram_style": "block" if self._block else "distributed"})
+            attrs={"ram_style": "block" if block else "distributed"})
         write = memory.write_port()
         m.d.comb += [
             write.en.eq(self.write_en),
@@ -69,11 +70,11 @@ class RowMemory(wiring.Component):
             write.data.eq(self.write_data),
         ]
         for row, data in zip(self.read_row, self.read_data):
-            if self._block:
-                read = memory.read_port(transparent_for=(write,))
-            else:
-                read = memory.read_port(domain="comb")
-            m.d.comb += [read.addr.eq(row), data.eq(read.data)]
+            read = memory.read_port(
+                domain="sync" if block else "comb", transparent_for=(write,) if block else ())
+            domain = m.d.sync if self._registered and not block else m.d.comb
+            m.d.comb += read.addr.eq(row)
+            domain += data.eq(read.data)
         return m
 
 
@@ -138,7 +139,7 @@ class ScrubbedMemory(wiring.Component):
 
     Parameters
     ----------
-    shape, depth, reads, block
+    shape, depth, reads, registered
         As of `RowMemory`.
     zeroed : bool
         `write_data` is 0 until `ready`, at least in what matters, so that it need not be gated.
@@ -158,8 +159,8 @@ class ScrubbedMemory(wiring.Component):
     read_data: list[Signal]
 
     def __init__(self, shape: ShapeLike, *, depth: int, reads: int = 1,
-                 zeroed: bool = False, block: bool = False) -> None:
-        self._rows = RowMemory(shape, depth=depth, reads=reads, block=block)
+                 zeroed: bool = False, registered: bool = False) -> None:
+        self._rows = RowMemory(shape, depth=depth, reads=reads, registered=registered)
         self._depth = depth
         self._zeroed = zeroed
         super().__init__({

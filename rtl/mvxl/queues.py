@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -208,9 +208,11 @@ class CommandQueues(wiring.Component):
                 self.ready & ~self.crowded & (outstanding != config.messages_in_flight)
                 & ~just_issued.any() & ~taken & ~self.verdicts.valid),
         ]
+        # What changes it counts a cycle later: nothing is issued then.
+        change = Signal(signed(3))
         m.d.sync += [
-            outstanding.eq(outstanding + issuing - self.completed.en - returned - vanished
-                           - dropped),
+            change.eq(issuing - (self.completed.en + (returned | vanished) + dropped)),
+            outstanding.eq(outstanding + change),
             just_issued.eq(Cat(issuing, just_issued[0])),
             quiet.eq(runnable & ~nonempty),
         ]

@@ -8,15 +8,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AdapterConfig
-from .memory import LUT_ROWS, ScrubbedMemory
+from .memory import ScrubbedMemory
 from .messages import Entry
 
-__all__ = ["TranslationTable", "lookup_cycles"]
-
-
-def lookup_cycles(config: AdapterConfig) -> int:
-    """Cycles from an ID to the flops that hold its row: 1 with LUT RAM, 2 with block RAM."""
-    return 2 if config.entries > LUT_ROWS else 1
+__all__ = ["TranslationTable"]
 
 
 class TranslationTable(wiring.Component):
@@ -33,11 +28,11 @@ class TranslationTable(wiring.Component):
     id : In(config.id_bits)
         Row to look up, in every cycle.
     entry : Out(Entry)
-        The row, registered, `lookup_cycles` later.
+        The row, a cycle later.
     query_id : In(config.id_bits)
     query_owner : Out(config.partition_bits)
     query_valid : Out(1)
-        Owner and validity of the row, registered, `lookup_cycles` later.
+        Owner and validity of the row, a cycle later.
     write_en : In(1)
     write_id : In(config.id_bits)
     write_entry : In(Entry)
@@ -61,12 +56,11 @@ class TranslationTable(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        block = config.entries > LUT_ROWS
         m.submodules.rows = rows = ScrubbedMemory(
-            Entry(config), depth=config.entries, zeroed=True, block=block)
+            Entry(config), depth=config.entries, zeroed=True, registered=True)
         # The owners a second time: a second port to whole rows would double them all.
         m.submodules.owners = owners = ScrubbedMemory(
-            config.partition_bits + 1, depth=config.entries, block=block)
+            config.partition_bits + 1, depth=config.entries, registered=True)
         for memory in (rows, owners):
             m.d.comb += [
                 memory.write_en.eq(self.write_en),
@@ -82,8 +76,6 @@ class TranslationTable(wiring.Component):
             rows.read_row[0].eq(self.id),
             owners.read_row[0].eq(self.query_id),
             self.ready.eq(rows.ready & owners.ready),
-        ]
-        m.d.sync += [
             self.entry.eq(rows.read_data[0]),
             self.query_valid.eq(owners.read_data[0][0]),
             self.query_owner.eq(owners.read_data[0][1:]),
