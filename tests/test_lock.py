@@ -475,10 +475,10 @@ class Run:
 
     A lookup shows what was written before the cycle in which its ID came; with block RAM it may
     show what was written in that cycle. What it shows of an entry that was not cleared since the
-    reset is not looked at, and nothing but a clear is done to such an entry. A release is written in the cycle in which it tells, or
-    would tell, of a freed entry: the one after it was taken, and later by the clears that come
-    between. If a message is placed in an entry while its last one is being released, `freed` may
-    be told or not.
+    reset is not looked at, and nothing but a clear is done to such an entry. A release is written
+    in the cycle in which it tells, or would tell, of a freed entry: the one after it was taken, and
+    later by the clears that come between. If a message is placed in an entry while its last one is
+    being released, `freed` may be told or not.
     """
 
     def __init__(self, unit: Any, ctx: Any, dice: random.Random) -> None:
@@ -667,7 +667,8 @@ def exercise(module: Any, name: str, *, cycles: int, seed: int = 0) -> set[str]:
 
 def test_against_lists_of_messages(name: str) -> None:
     assert exercise(lock, name, cycles=2000, seed=1) == {
-        "placed", "placed behind", "placed without a cursor", "granted", "cleared", "clear before release", "consumed", "consumed while held",
+        "placed", "placed behind", "placed without a cursor",
+        "granted", "cleared", "clear before release", "consumed", "consumed while held",
         "freed", "placed while the last one is released", "published", "captured"}
 
 
