@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 from formal.mutants import mutated
 from mvxl import completion
 from mvxl.config import OFFSET_BITS, AdapterConfig
-from mvxl.messages import InFlight, Kind, Status, WriteEnd
+from mvxl.messages import Acceptance, Kind, Proposal, Status, WriteEnd
 
 CONFIGS = {
     "small": AdapterConfig(
@@ -34,7 +34,7 @@ NO_COMMAND = (Kind.RELEASE, Kind.RAW)
 REFUSALS = (Status.ABORTED, Status.BAD_OP, Status.SRC_FAULT, Status.DST_FULL, Status.CANCELLED,
             Status.STALE)
 
-#: What an `InFlight` tells, and comes out again with its completion.
+#: What a `Proposal` tells, and comes out again with its completion.
 TOLD = ("partition", "tag", "event", "dst_id", "receiver", "known", "offset", "count", "waited")
 
 #: Cycles in which everything that is in flight ends once the memory is down.
@@ -214,21 +214,30 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         resetting = [False] * config.partitions
         resetting_before = list(resetting)
         written_error = False
+        error_due = 0                           # for the response of the cycle before
+        proposed: bool | None = None            # in the cycle before; True: it is accepted
         quiet = cycle = 0
         while quiet < 10:
             cycle += 1
             assert cycle < 400 + 120 * len(messages), "a command does not complete"
             in_flight = messages[completed:offered]
             following = messages[offered] if offered < len(messages) else None
-            accept = following is not None and dice.random() < pace and fits(
-                config, following, in_flight, [messages[index] for index in orphans])
-            if following is not None and following.moves and down:
-                accept = False                  # refused with TIMEOUT
+            accept = bool(proposed)
             ctx.set(unit.accepted.valid, accept)
-            if accept:
-                ctx.set(unit.accepted.payload, InFlight(config).const({
-                    name: getattr(following, name)
-                    for name in (*TOLD, "kind", "notify", "status", "next_position")}))
+            ctx.set(unit.accepted.payload, Acceptance().const(
+                {"kind": following.kind, "status": following.status} if accept
+                else {"kind": dice.choice(tuple(Kind)), "status": dice.choice(REFUSALS)}))
+            # Not in neighbouring cycles, and not all of them are accepted.
+            if proposed is None and dice.random() < pace:
+                proposed = following is not None and dice.random() < 0.8 and fits(
+                    config, following, in_flight, [messages[index] for index in orphans])
+                if following is not None and following.moves and down:
+                    proposed = False            # refused with TIMEOUT
+            else:
+                proposed = None
+            ctx.set(unit.proposed.valid, proposed is not None)
+            ctx.set(unit.proposed.payload, proposal(config, following) if proposed
+                    else Proposal(config).from_bits(dice.getrandbits(Proposal(config).size)))
             end, responding = memory.offer(offered, accept)
             ctx.set(unit.ends.valid, end is not None)
             if end is not None:
@@ -343,6 +352,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             assert bool(settled) == (not orphans) or absorbing, "settled is wrong"
 
             # Responses, and what is said of their errors.
+            assert write_error == error_due, "write_error goes with the response"
             error_due = 0
             written_error = responding is not None and bool(taken)
             if written_error:
@@ -353,7 +363,6 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                     error_due = 1 << (config.manager if message.kind is Kind.RAW
                                       else message.partition)
                 memory.respond = False
-            assert write_error == error_due, "write_error goes with the response"
             if end is not None and end_taken:
                 assert end.response is None or written_error, "an end is taken without its response"
                 through[memory.owners[memory.ended]] += 1
@@ -415,6 +424,11 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
     sim.add_testbench(bench)
     sim.run()
     return run
+
+
+def proposal(config: AdapterConfig, message: Message) -> Any:
+    return Proposal(config).const({
+        name: getattr(message, name) for name in (*TOLD, "notify", "next_position")})
 
 
 def fits(config: AdapterConfig, following: Message, in_flight: list[Message],
@@ -595,9 +609,100 @@ FAULTS = [
      "with m.If(1):", "retired"),
     ("orphan-retired-at-once", "retiring.eq((done & ~orphaned) | absorbed)",
      "retiring.eq(done | absorbed)", "retired is wrong"),
-    ("settled-with-orphans", "self.settled.eq(orphan_count == 0)", "self.settled.eq(1)",
+    ("settled-with-orphans", "self.settled.eq(~has_orphans)", "self.settled.eq(1)",
+     "settled is wrong"),
+    ("settled-with-the-last-but-one", "has_orphans.eq(orphan_count != 1)", "has_orphans.eq(0)",
+     "settled|retired|does not complete|wrong|before its last response"),
+    ("never-settled-again", "has_orphans.eq(orphan_count != 1)", "has_orphans.eq(1)",
      "settled is wrong"),
 ]
+
+
+def list_all(module: Any, depth: int, *, drained: float, number: int = 200, seed: int = 0) -> None:
+    """Proposals, of which some are accepted, through the list; never more than it may hold.
+
+    `drained`: the chance of a transfer out of it in a cycle.
+    """
+    config = CONFIGS["small"]
+    unit = module.InFlightList(config, depth=depth)
+    dice = random.Random(seed)
+    messages = random_messages(config, number, dice)
+
+    async def bench(ctx: Any) -> None:
+        offered = out = cycle = 0
+        pending: bool | None = None
+        came: deque[int] = deque()      # cycles in which those inside were accepted
+        while out < number:
+            following = messages[offered] if offered < number else None
+            accept = bool(pending)
+            ctx.set(unit.accepted.valid, accept)
+            ctx.set(unit.accepted.payload, Acceptance().const(
+                {"kind": following.kind, "status": following.status} if accept
+                else {"kind": Kind.RAW, "status": Status.BAD_OP}))
+            # The memory has one row fewer than it could hold: a proposal may be refused.
+            pending = (following is not None and len(came) < depth + 1 and dice.random() < 0.7
+                       if pending is None and dice.random() < 0.8 else None)
+            ctx.set(unit.proposed.valid, pending is not None)
+            ctx.set(unit.proposed.payload, proposal(config, following) if pending
+                    else Proposal(config).from_bits(dice.getrandbits(Proposal(config).size)))
+            ready = dice.random() < drained
+            ctx.set(unit.o.ready, ready)
+            _, _, valid, shown = await ctx.tick().sample(unit.o.valid, unit.o.payload)
+            if valid:
+                assert came, "nothing was accepted"
+                message = messages[out]
+                assert all(shown[name] == getattr(message, name) for name in (
+                    *TOLD, "notify", "next_position", "kind", "status")), "another one"
+                if ready:
+                    out += 1
+                    came.popleft()
+            elif came:
+                assert cycle - came[0] < 3, "shows too late"
+            if accept:
+                offered += 1
+                came.append(cycle)
+            cycle += 1
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8])
+@pytest.mark.parametrize("drained", [1.0, 0.3, 0.1])
+def test_list_of_what_is_in_flight(depth: int, drained: float) -> None:
+    list_all(completion, depth, drained=drained)
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), [
+    ("m.d.sync += written.eq(written + self.accepted.valid)",
+     "m.d.sync += written.eq(written + self.proposed.valid)", "nothing was|another one"),
+    ("(~fetched | drained)", "1", "another one|nothing was"),
+    ("(~fetched | drained)", "~fetched", "shows too late"),
+    ("for out in columns:", "for out in columns[:1]:", "another one"),
+    ("write.addr.eq(written)", "write.addr.eq(written & ~1)", "another one"),
+], ids=["proposals-count", "overrun", "slow", "without-status", "rows"])
+def test_planted_fault_in_the_list(old: str, new: str, expected: str) -> None:
+    module = mutated(completion, old, new)
+    with pytest.raises(AssertionError, match=expected):
+        for drained in (1.0, 0.1):
+            list_all(module, 4, drained=drained)
+
+
+def test_planted_fault_in_the_size_of_the_list() -> None:
+    """As many as there may be: all commands, the ends of all grants, and a move of the manager."""
+    config = CONFIGS["small"]
+    messages = [moving(*[Burst(last=False)] * 30, Burst())]
+    messages += [Message(kind=Kind.REFUSAL, status=Status.BAD_OP, tag=tag)
+                 for tag in range(1, config.messages_in_flight)]
+    messages += [Message(kind=Kind.RELEASE, partition=p) for p in range(config.partitions)]
+    messages += [moving(Burst(), kind=Kind.RAW)]
+    check(completion, config, messages)
+    module = mutated(completion, "InFlightList(config, depth=depth)",
+                     "InFlightList(config, depth=depth // 2)")
+    with pytest.raises(AssertionError, match="another command's|completions has all"):
+        check(module, config, messages)
 
 
 def test_planted_fault_in_the_size_of_the_orphans() -> None:

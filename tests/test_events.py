@@ -228,10 +228,10 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
 
             reader = dice.choice(everyone)
             ctx.set(unit.partition, reader)
-            (_, _, taken, freed, got_reached, event, completed, cleared,
+            (_, _, taken, freed, got_reached, event, completed, cleared, some_waiting,
              *waiting) = await ctx.tick().sample(
                 unit.completions.ready, unit.room_freed, unit.reached, unit.event,
-                unit.completed, unit.cleared, *unit.waiting)
+                unit.completed, unit.cleared, unit.some_waiting, *unit.waiting)
 
             # Events that the cycle before took from partitions in reset: one at most.
             for p in everyone:
@@ -260,6 +260,8 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
             assert [got_reached >> p & 1 for p in everyone] == reached, "reached is wrong"
             lengths = [len(queue) for queue in queues]
             assert waiting == lengths, "events lost or made up"
+            assert some_waiting == sum((length != 0) << p for p, length in enumerate(lengths)), \
+                "whether some wait"
             seen["most"] = max(seen["most"], *lengths)
             assert fields_of(event) == read_before[0], "another event is read than the oldest"
             read_before = [read_before[1], queues[reader][0][0] if queues[reader] else NOTHING]
@@ -488,7 +490,16 @@ FAULTS = [
     ("offset-told-of-a-failure", "with m.Elif(done.status == Status.OK):", "with m.Else():",
      "another event is read"),
     ("empty-not-zero", "Mux(there, row, 0)", "row", "another event is read"),
-    ("empty-popped", "& (waiting[popper] != 0)", "", "events lost"),
+    ("empty-popped", "& self.some_waiting.bit_select(popper, 1)", "",
+     "events lost|whether some wait"),
+    ("some-wait-behind-the-last", "self.some_waiting[p].eq(comes | (self.waiting[p] != 1))",
+     "self.some_waiting[p].eq(1)", "whether some wait"),
+    ("none-waits-behind-one-of-two", "self.some_waiting[p].eq(comes | (self.waiting[p] != 1))",
+     "self.some_waiting[p].eq(comes)", "whether some wait"),
+    ("slot-of-the-next-event", "popped_row.eq(heads[popper])", "popped_row.eq(heads[popper] + 1)",
+     "room|quota"),
+    ("slot-of-another", "read_origin.addr.eq(Cat(popped_row, popped_by))",
+     "read_origin.addr.eq(Cat(popped_row, popper))", "room|quota"),
     ("dropped-but-told", "push.eq(done.command & ~done.dropped", "push.eq(done.command",
      "events lost"),
     ("dropped-but-counted", "counting.eq(done.command & ~done.dropped)",
