@@ -28,6 +28,8 @@ __all__ = ["CompletionUnit"]
 class InFlightList(wiring.Component):
     """The list of what was accepted: a queue in block RAM, with a registered output.
 
+    One entry every 2 cycles.
+
     A proposal is written when it is made, and counts if it is accepted in the next cycle. An entry
     shows at the output 3 cycles after that.
 
@@ -89,7 +91,8 @@ class InFlightList(wiring.Component):
             column("acceptance", Acceptance(), self.accepted.valid, self.accepted.payload))
         m.d.comb += [
             drained.eq(~self.o.valid | self.o.ready),
-            pop.eq((written != read) & (~fetched | drained)),
+            # Not in the cycle in which `fetched` is passed on: no path comes from `o.ready`.
+            pop.eq((written != read) & ~fetched),
         ]
         m.d.sync += written.eq(written + self.accepted.valid)
         with m.If(pop):
@@ -301,7 +304,8 @@ class CompletionUnit(wiring.Component):
         orphan = data.StructLayout({
             "partition": config.partition_bits, "kind": Kind, "moves": 1, "holds": 1,
             "dst_id": ID_BITS})
-        m.submodules.orphans = orphans = Queue(orphan, depth=depth, block=True)
+        m.submodules.orphans = orphans = Queue(
+            orphan, depth=depth, block=True, leisurely=True)
         oldest = orphans.o.payload
         orphan_count = Signal(range(depth + 2))
         has_orphans = Signal()

@@ -255,6 +255,8 @@ CONFIGS: dict[str, AdapterConfig] = {
         writes_in_flight=8, messages_in_flight=8, command_queue_depth=4, notification_slots=4,
         data_queue_beats=64),
     "default": AdapterConfig(),
+    # As many beats in flight as `default`, where a message of 64 bytes has half as many.
     "large": AdapterConfig(
-        partitions=16, entries=1024, data_bits=128, address_bits=40),
+        partitions=16, entries=1024, data_bits=128, address_bits=40, reads_in_flight=32,
+        writes_in_flight=64, messages_in_flight=64),
 }

@@ -432,7 +432,8 @@ class Engine(wiring.Component):
     down : In(1)
         The memory port is down.
     due, moved : Out(5)
-        For AR, R, AW, W, B: something is due on the channel; it had a handshake.
+        For AR, R, AW, W, B: something was due on the channel, it had a handshake, in the cycle
+        before.
     read_fault : Out(struct {en, partition, address})
         Where the first read error of a partition that was not stopped came from.
     """
@@ -469,7 +470,7 @@ class Engine(wiring.Component):
 
         # Read side.
         m.submodules.read_spans = read_spans = Queue(
-            Span(config), depth=16, bypass=True, margin=4)
+            Span(config), depth=16, bypass=True, leisurely=True, margin=4)
         m.submodules.read_side = read_side = ReadSide(config)
         m.submodules.read_beats = read_beats = SkidBuffer(ReadBeat(config))
         m.d.comb += [
@@ -547,6 +548,8 @@ class Engine(wiring.Component):
         # What the memory port is waited for.
         m.d.comb += [
             write_side.down.eq(self.down),
+        ]
+        m.d.sync += [
             self.due.eq(Cat(bus.arvalid, read_side.due, bus.awvalid, bus.wvalid,
                             write_side.due & ~bus.awvalid & ~bus.wvalid)),
             self.moved.eq(Cat(bus.arvalid & bus.arready, bus.rvalid & bus.rready,

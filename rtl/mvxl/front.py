@@ -246,6 +246,7 @@ class FrontEnd(wiring.Component):
 
         # Slots: requests and orders alternate while both are there.
         step = Signal(range(_MVXL_STEP + 1))
+        before_decision = Signal()
         at_decision = Signal()
         order_first = Signal()      # the slot that begins now, if one does, is an order's
         order_next = Signal()
@@ -264,7 +265,8 @@ class FrontEnd(wiring.Component):
             m.d.sync += count.eq(command.dst_offset)
         with m.Else():
             m.d.sync += count.eq(command.count)
-        m.d.sync += at_decision.eq((step != 0) & (step == step_before))
+        m.d.comb += before_decision.eq((step != 0) & (step == step_before))
+        m.d.sync += at_decision.eq(before_decision)
         with m.If(step == 0):
             for flag, op in ((is_send, Op.SEND), (is_mvcl, Op.MVCL), (is_grant, Op.GRANT),
                              (is_mvxl, Op.MVXL)):
@@ -470,7 +472,7 @@ class FrontEnd(wiring.Component):
         no_room = Signal()
         second_grant = Signal()
         before = {name: Signal(name=f"{name}_before") for name in (
-            "fenced", "own_locked", "locked", "stuck", "no_room", "second_grant")}
+            "fenced", "own_locked", "locked", "stuck", "second_grant")}
         m.d.comb += [
             before["fenced"].eq((command.fence | is_grant) & ~now.idle),
             before["own_locked"].eq(has_lock & lock_granted & lock_own),
@@ -479,7 +481,6 @@ class FrontEnd(wiring.Component):
                 lock.held,
                 ~lock_own | lock.by_grant | is_grant | (now.contended & lock.turn.all()),
                 now.overtaken)),
-            before["no_room"].eq(has_lock & command.notify & ~self.quota_room),
             before["second_grant"].eq(
                 is_grant & (self.live | self.expired | self.ending).bit_select(partition, 1)),
         ]
@@ -489,22 +490,29 @@ class FrontEnd(wiring.Component):
             own_locked.eq(before["own_locked"]),
             locked.eq(before["locked"]),
             stuck.eq(before["stuck"]),
-            no_room.eq(before["no_room"]),
+            no_room.eq(has_lock & command.notify & ~self.quota_room),
             second_grant.eq(before["second_grant"]),
         ]
-        # If the destination's bounds allow it. Several flops, because much hangs on them.
+        # In the cycle of the decision: if the destination's bounds and the receiver's room allow it.
+        # Several flops, because much hangs on them.
         open_now = Signal()
+        fits = Signal()
         may_move = Signal()
         may_place = Signal()
         may_send = Signal()
         may_grant = Signal()
-        m.d.comb += open_now.eq(~ordering & ~halts & ~hopeless & ~dst_unusable & ~src_outside
-                                & ~Cat(before.values()).any())
+        raw_moves = Signal()
+        m.d.comb += [
+            open_now.eq(before_decision & ~ordering & ~halts & ~hopeless & ~dst_unusable
+                        & ~src_outside & ~Cat(before.values()).any()),
+            fits.eq(bounds.fits & ~no_room),
+        ]
         m.d.sync += [
             may_move.eq(open_now & ~is_grant),
             may_place.eq(open_now & ~is_mvxl),
             may_send.eq(open_now & is_send),
             may_grant.eq(open_now & is_grant),
+            raw_moves.eq(before_decision & is_move),
         ]
 
         # The decision.
@@ -612,10 +620,10 @@ class FrontEnd(wiring.Component):
         moves = Signal()
         record = self.proposed.payload
         m.d.comb += [
-            placed.eq(at_decision & may_place & bounds.fits),
-            moves.eq(at_decision & ((may_move & bounds.fits) | is_move)),
+            placed.eq(may_place & fits),
+            moves.eq((may_move & fits) | raw_moves),
             lock.place.eq(placed),
-            lock.place_cursor.eq(at_decision & may_send & bounds.fits),
+            lock.place_cursor.eq(may_send & fits),
             lock.place_grant.eq(is_grant),
             lock.partition.eq(partition),
             lock.next_cursor.eq(lock.cursor + count),
@@ -640,7 +648,7 @@ class FrontEnd(wiring.Component):
             record.next_position.eq(next_position),
             record.count.eq(Mux(is_ending & (order.kind == OrderKind.END), 0, count)),
             record.waited.eq(Mux(ordering, 0, at.waited)),
-            self.mvxl_started.en.eq(deciding & is_mvxl & may_move & bounds.fits),
+            self.mvxl_started.en.eq(is_mvxl & may_move & fits),
             self.mvxl_started.partition.eq(partition),
         ]
 
@@ -649,8 +657,8 @@ class FrontEnd(wiring.Component):
         ended_other = Signal()      # an order has its place in the order of completion
         kind = self.accepted.payload.kind
         m.d.sync += [
-            granted.eq(bounds.fits & (may_move | may_grant)),
-            ended_other.eq(ends_grant | (serving & is_move)),
+            granted.eq(fits & (may_move | may_grant)),
+            ended_other.eq(ends_grant | raw_moves),
         ]
         m.d.comb += [
             self.accepted.valid.eq(ended_other | (
@@ -723,7 +731,7 @@ class FrontEnd(wiring.Component):
 
         # A new grant, and then where a processor may write.
         m.d.comb += [
-            self.give.en.eq(at_decision & may_grant & bounds.fits),
+            self.give.en.eq(may_grant & fits),
             self.give.partition.eq(partition),
             self.give.grant.kind.eq(command.dst_offset[0]),
             self.give.grant.tag.eq(command.tag),

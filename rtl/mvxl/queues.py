@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -209,10 +209,15 @@ class CommandQueues(wiring.Component):
                 & ~just_issued.any() & ~taken & ~self.verdicts.valid),
         ]
         # What changes it counts a cycle later: nothing is issued then.
-        change = Signal(signed(3))
+        ended_before = Signal()
+        undone_before = Signal()
+        dropped_before = Signal()
         m.d.sync += [
-            change.eq(issuing - (self.completed.en + (returned | vanished) + dropped)),
-            outstanding.eq(outstanding + change),
+            ended_before.eq(self.completed.en),
+            undone_before.eq(returned | vanished),
+            dropped_before.eq(dropped),
+            outstanding.eq(outstanding + just_issued[0]
+                           - (ended_before + undone_before + dropped_before)),
             just_issued.eq(Cat(issuing, just_issued[0])),
             quiet.eq(runnable & ~nonempty),
         ]
@@ -403,6 +408,9 @@ class CommandQueues(wiring.Component):
             at.expired.eq(timer.expired),
             at.waited.eq(timer.waited),
             at.waits_on.eq(waits_on[current.partition]),
+        ]
+        # Looked at a cycle earlier: it stays as it is from the second cycle of a slot on.
+        m.d.sync += [
             at.contended.eq(waits_too.any()),
             # By one that could run, or else it would hold up others.
             at.overtaken.eq((waits_too & seniority.seniors & self.event_room).any()),

@@ -552,7 +552,7 @@ class RegisterBank(wiring.Component):
         `privileged` register of this partition's page had no privilege. Whatever else was wrong
         with it, but only while `ready`. `address` is the register's offset in the page, in bytes.
     read_violation : Out(struct {en, partition, address})
-        The same of a read, two cycles after the handshake on AR.
+        The same of a read, three cycles after the handshake on AR.
     frozen : In(config.partitions)
         Bit p: page p keeps what it has. A legal write to it whose later handshake is in such a
         cycle gets OKAY, but no strobe, and is not stored. Reads go on.
@@ -748,9 +748,10 @@ class RegisterBank(wiring.Component):
             m.d.sync += sweep_page.eq(sweep_page + 1)
 
     def _read_side(self, m: Module, port: ReadPort, reading: Signal) -> None:
-        """AR and R. Cycle 0: AR's handshake; 1: decode, RAM address; 2: RAM; 3: sample; 4: R.
+        """AR and R. Cycle 0: AR's handshake; 1: RAM address; 2: RAM; 3: sample; 4: R.
 
-        Drives `reading`. While the RAM is scrubbed it is not read.
+        What a word of a page is stands in a ROM, which is read beside the RAM. Drives `reading`.
+        While the RAM is scrubbed it is not read.
         """
         bus = self.bus
         taken = Signal()
@@ -779,12 +780,9 @@ class RegisterBank(wiring.Component):
             self.read_partition.eq(target.partition),
             self.read_manager.eq(target.in_manager),
             self.read_word.eq(target.word),
-            self.read_violation.partition.eq(target.partition),
-            self.read_violation.address.eq(address[:self.map.partition.offset_bits]),
             port.addr.eq(self._row(target)),
             reading.eq(steps[0] & self.ready),
         ]
-        m.d.sync += self.read_violation.en.eq(reading & self._violates(target))
         # The RAM's own output flops (a block RAM has them inside), and a second row behind them,
         # because block RAM is slow from clock to output.
         ram_word = Signal(WORD_BITS, reset_less=True)
@@ -792,42 +790,71 @@ class RegisterBank(wiring.Component):
         with m.If(reading):
             m.d.sync += ram_word.eq(port.data)
         m.d.sync += stored_word.eq(ram_word)
-        readable: list[Value] = []
-        stored: dict[int, list[Value]] = {}
-        shown: dict[tuple[bool, str], tuple[Value, list[Value]]] = {}
-        for page, here, values in (
-                (self.map.partition, target.is_partition, self.partition_value),
-                (self.map.manager, target.is_manager, self.manager_value)):
-            for register in page:
-                if not register.is_readable:
-                    continue
-                match = here & self._answers(page, register, target)
-                readable.append(match)
-                if register.is_stored:
-                    stored.setdefault(register.mask, []).append(match)
-                    continue
-                value = (Value.cast(values[register.source]) & register.mask
-                         if register.is_supplied else Const(register.reset))
-                shown.setdefault((page is self.map.manager, register.source), (value, []))[1].append(
-                    match)
-        words: list[Value] = []
-        for (_, name), (value, matches) in shown.items():
-            selected = Signal(name=f"{name}_selected")
-            m.d.sync += selected.eq(_any_of(matches))
-            words.append(Mux(selected, value, 0))
+        words, rows = self._shown_words()
+        m.submodules.rom = rom = Memory(
+            shape=rows[0].shape(), depth=len(rows), init=rows, attrs={"rom_style": "block"})
+        row = rom.read_port()
+        m.d.comb += row.addr.eq(Cat(target.word[:len(self.read_word)], target.in_manager))
+        here = Signal()             # it may be a register of the page
+        was_reading = Signal()
+        is_privileged = Signal()
         is_readable = Signal()
+        selected = Signal(len(words))
         stored_mask = Signal(WORD_BITS)
         m.d.sync += [
-            is_readable.eq(_any_of(readable)),
+            here.eq(Mux(target.in_manager, target.is_manager, target.is_partition)),
+            was_reading.eq(reading),
+            is_privileged.eq(target.is_privileged),
+            is_readable.eq(row.data.readable & here & (is_privileged | ~row.data.privileged)),
+            selected.eq(row.data.shown),
             # All 0 while the RAM is scrubbed: it is not read then, and `ram_word` is an old one.
-            stored_mask.eq(_any_of(
-                Mux(_any_of(matches) & self.ready, mask, 0) for mask, matches in stored.items())),
+            stored_mask.eq(Mux(self.ready, row.data.stored_mask, 0)),
+            self.read_violation.en.eq(
+                was_reading & here & ~is_privileged & row.data.privileged),
+            self.read_violation.partition.eq(target.partition),
+            self.read_violation.address.eq(address[:self.map.partition.offset_bits]),
         ]
         with m.If(steps[2]):
             m.d.sync += [
-                bus.rdata.eq(_any_of(words) | stored_word & stored_mask),
+                bus.rdata.eq(Mux(is_readable, _any_of(
+                    Mux(chosen, word, 0) for chosen, word in zip(selected, words))
+                    | stored_word & stored_mask, 0)),
                 bus.rresp.eq(Mux(is_readable, Response.OKAY, self._refusal)),
             ]
+
+    def _shown_words(self) -> tuple[list[Value], list[data.Const]]:
+        """The words that are not in the RAM, and the ROM: what the words of the pages read as.
+
+        Rows of the ROM are words of a partition's page, and behind them those of the manager's.
+        `shown` has a bit for each of the words that are not in the RAM, `stored_mask` the bits that
+        are. `privileged`: it asks for privilege, whether it is readable or not.
+        """
+        words: dict[tuple[bool, str], Value] = {}
+        found: dict[int, dict[str, int]] = {}
+        half = 1 << len(self.read_word)
+        for page, values in ((self.map.partition, self.partition_value),
+                             (self.map.manager, self.manager_value)):
+            in_manager = page is self.map.manager
+            for register in page:
+                number = 0
+                if register.is_readable and not register.is_stored:
+                    key = (in_manager, register.source)
+                    words.setdefault(key, Value.cast(values[register.source]) & register.mask
+                                     if register.is_supplied else Const(register.reset))
+                    number = 1 << list(words).index(key)
+                array = register.array
+                offsets = ([register.offset] if array is None else
+                           [register.offset + i * array.stride for i in range(array.count)])
+                for offset in offsets:
+                    found[in_manager * half + offset // WORD_BYTES] = {
+                        "readable": register.is_readable,
+                        "privileged": register.privileged,
+                        "stored_mask": register.mask if register.is_stored else 0,
+                        "shown": number,
+                    }
+        layout = data.StructLayout({"readable": 1, "privileged": 1, "stored_mask": WORD_BITS,
+                                    "shown": len(words)})
+        return list(words.values()), [layout.const(found.get(i)) for i in range(2 * half)]
 
     @property
     def _refusal(self) -> Response:

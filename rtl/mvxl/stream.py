@@ -57,6 +57,9 @@ class SkidBuffer(wiring.Component):
 class Queue(wiring.Component):
     """A FIFO in a memory, with a registered output: one payload in and one out per cycle.
 
+    If it is `leisurely`, one goes out in two cycles, and no path goes from `o.ready` to anything
+    but the output register.
+
     An entry shows at the output 2 cycles after it went in (3 with `block`; 1 with `bypass`, if
     the queue was empty).
 
@@ -70,6 +73,8 @@ class Queue(wiring.Component):
         Block RAM instead of LUT RAM; one more cycle.
     bypass : bool
         An entry that finds the queue empty, and the output register free, goes there at once.
+    leisurely : bool
+        As above.
     margin : int
         How many further entries `roomy` speaks of, 1 to `depth` - 1.
 
@@ -92,7 +97,7 @@ class Queue(wiring.Component):
     roomy: Signal
 
     def __init__(self, shape: ShapeLike, *, depth: int, block: bool = False,
-                 bypass: bool = False, margin: int = 1) -> None:
+                 bypass: bool = False, leisurely: bool = False, margin: int = 1) -> None:
         if depth < 2 or depth & (depth - 1):
             raise ValueError(f"depth must be a power of two from 2, not {depth!r}")
         if not 1 <= margin < depth:
@@ -101,6 +106,7 @@ class Queue(wiring.Component):
         self._depth = depth
         self._block = block
         self._bypass = bypass
+        self._leisurely = leisurely
         self._margin = margin
         super().__init__({
             "i": In(stream.Signature(shape)),
@@ -134,7 +140,7 @@ class Queue(wiring.Component):
             nonempty.eq(written != taken),
             full.eq((written ^ taken) == self._depth),
             self.i.ready.eq(~full),
-            drained.eq(~self.o.valid | self.o.ready),
+            drained.eq(~self.o.valid | (0 if self._leisurely else self.o.ready)),
             push.eq(self.i.valid & ~full & ~passing),
             # The next row is written in every cycle and counts once it is pushed: `i.valid` may
             # be late.
@@ -152,7 +158,7 @@ class Queue(wiring.Component):
 
         if self._block:
             fetched = Signal()  # the memory's output register holds an entry
-            m.d.comb += pop.eq(nonempty & (~fetched | drained))
+            m.d.comb += pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))
             row = Signal(self._shape)
             with m.If(pop):
                 m.d.sync += [fetched.eq(1), row.eq(read.data)]
@@ -164,6 +170,9 @@ class Queue(wiring.Component):
             available, oldest = nonempty, read.data
         if self._bypass:
             m.d.comb += passing.eq(self.i.valid & ~nonempty & ~available & drained)
+        if self._leisurely:
+            with m.If(self.o.ready):
+                m.d.sync += self.o.valid.eq(0)
         with m.If(drained):
             m.d.sync += self.o.valid.eq(available | passing)
             if self._bypass:

@@ -66,25 +66,23 @@ class Watchdog(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         watching = Signal()     # otherwise an epoch never ends
-        epoch_start = Signal(TIMEOUT_BITS)      # where `cycle` starts
-        cycle = Signal(TIMEOUT_BITS)            # -2 in the last cycle of an epoch
+        epoch_cycles = Signal(TIMEOUT_BITS)
+        cycle = Signal(TIMEOUT_BITS, init=1)    # of the epoch, counted from 1
         still = Signal(len(CHANNELS))           # due and not moving, in this cycle
         still_before = Signal(len(CHANNELS), init=-1)   # and in every one of the epoch before it
         ends = Signal()
         m.d.comb += [
             still.eq(self.due & ~self.moved & still_before),
-            ends.eq(cycle[1:].all() & ~cycle[0]),
+            ends.eq(cycle == epoch_cycles),
         ]
 
         with m.If(self.timeout.en):
             m.d.sync += [
                 watching.eq(self.timeout.cycles != 0),
-                epoch_start.eq(~self.timeout.cycles),
-                cycle.eq(~self.timeout.cycles),
-                still_before.eq(-1),
+                epoch_cycles.eq(self.timeout.cycles),
             ]
-        with m.Elif(~watching | self.down | ends):
-            m.d.sync += [cycle.eq(epoch_start), still_before.eq(-1)]
+        with m.If(self.timeout.en | ~watching | self.down | ends):
+            m.d.sync += [cycle.eq(1), still_before.eq(-1)]
         with m.Else():
             m.d.sync += [cycle.eq(cycle + 1), still_before.eq(still)]
 
