@@ -41,6 +41,14 @@ def bypass_queue(module: Any) -> BufferSpec:
     return queue_of(module, bypass=True)
 
 
+def leisurely_queue(module: Any) -> BufferSpec:
+    return queue_of(module, leisurely=True)
+
+
+def leisurely_block_queue(module: Any) -> BufferSpec:
+    return queue_of(module, leisurely=True, block=True)
+
+
 def skid_buffer(module: Any) -> BufferSpec:
     return skid_spec(module.SkidBuffer(PAYLOAD_BITS))
 
@@ -69,16 +77,26 @@ FAULTS = [
      "level <= self._depth - self._margin - 2)", "roomy if there is room"),
     ("never-roomy-again", lut_queue, "level <= self._depth - self._margin - 1)",
      "self.roomy & (level == 0))", "roomy if there is room"),
-    ("output-overrun", lut_queue, "drained.eq(~self.o.valid | self.o.ready)", "drained.eq(1)",
+    ("output-overrun", lut_queue, "(0 if self._leisurely else self.o.ready)", "1",
      ORDER),
-    ("valid-waits-for-ready", lut_queue, "drained.eq(~self.o.valid | self.o.ready)",
+    ("valid-waits-for-ready", lut_queue,
+     "drained.eq(~self.o.valid | (0 if self._leisurely else self.o.ready))",
      "drained.eq(self.o.ready)", SOON),
     ("bypass-overtakes", bypass_queue, "Mux(available, ", "Mux(~self.i.valid, ",
      ORDER),
     ("bypass-twice", bypass_queue, "push.eq(self.i.valid & ~full & ~passing)",
      "push.eq(self.i.valid & ~full)", NOTHING_NEW),
-    ("fetched-overrun", block_queue, "pop.eq(nonempty & (~fetched | drained))",
+    ("fetched-overrun", block_queue, "pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))",
      "pop.eq(nonempty)", ORDER),
+    ("leisurely-twice", leisurely_queue, "with m.If(self.o.ready):\n                m.d.sync += "
+     "self.o.valid.eq(0)", "pass", NOTHING_NEW),
+    ("leisurely-in-haste", leisurely_queue, "(0 if self._leisurely else self.o.ready)",
+     "self.o.ready", "rests behind each"),
+    ("leisurely-overrun", leisurely_block_queue, "(0 if self._leisurely else drained)", "1",
+     ORDER),
+    ("leisurely-too-slow", leisurely_block_queue,
+     "pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))",
+     "pop.eq(nonempty & ~fetched & self.o.ready)", SOON),
     ("fetched-lost", block_queue, "row = Signal(self._shape)",
      "row = Signal(self._shape)\n            m.d.sync += row.eq(read.data)", ORDER),
     ("skid-always-ready", skid_buffer, "self.i.ready.eq(~spare_valid)", "self.i.ready.eq(1)",
@@ -126,6 +144,11 @@ UNITS: dict[str, tuple[Callable[[], Any], int]] = {
     "bypass": (lambda: Queue(16, depth=4, bypass=True), 1),
     "block-bypass": (lambda: Queue(16, depth=4, block=True, bypass=True), 1),
 }
+LEISURELY: dict[str, tuple[Callable[[], Any], int]] = {
+    "leisurely": (lambda: Queue(16, depth=4, leisurely=True), 2),
+    "leisurely-block": (lambda: Queue(16, depth=4, block=True, leisurely=True), 3),
+    "leisurely-bypass": (lambda: Queue(16, depth=4, bypass=True, leisurely=True), 1),
+}
 
 
 def run(unit: Any, number: int, *, push: float, pull: float, seed: int = 0) -> list[int]:
@@ -169,8 +192,14 @@ def test_latency_and_one_payload_a_cycle(name: str) -> None:
     assert run(make(), 100, push=1.0, pull=1.0) == list(range(latency, latency + 100))
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", LEISURELY)
+def test_latency_and_one_payload_in_two_cycles(name: str) -> None:
+    make, latency = LEISURELY[name]
+    assert run(make(), 100, push=1.0, pull=1.0) == list(range(latency, latency + 200, 2))
+
+
+@pytest.mark.parametrize("name", UNITS | LEISURELY)
 @pytest.mark.parametrize(("push", "pull"), [(0.5, 0.5), (0.9, 0.3), (0.3, 0.9)])
 def test_random_backpressure(name: str, push: float, pull: float) -> None:
-    make, _ = UNITS[name]
+    make, _ = (UNITS | LEISURELY)[name]
     assert len(run(make(), 300, push=push, pull=pull, seed=7)) == 300
