@@ -27,7 +27,6 @@ from mvxl.messages import (
     Request,
     Status,
 )
-from mvxl.table import lookup_cycles
 
 CONFIGS = {
     "lut": AdapterConfig(partitions=3, entries=16, data_bits=32, burst_beats=16,
@@ -38,6 +37,10 @@ CONFIGS = {
 UNIT_BYTES = 64
 FULL_TURN = 31
 WORD = 1 << 32
+
+#: Cycles from the first one of a slot to its decision: of a request; of an MVXL; of an order; of
+#: RELEASE and END.
+DECISION_CYCLES, MVXL_CYCLES, ORDER_CYCLES, ENDING_CYCLES = 3, 8, 4, 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,8 +386,9 @@ class Driver:
         self.dice = dice
         self.config = unit.config
         self.model = Model(unit.config)
-        self.decision = lookup_cycles(unit.config) + 2   # cycles from a slot's first one
         self.now = 0
+        self.between = False    # no slot is under way
+        self.asked = 0          # the partition of which a grant was asked for in the cycle before
         self.due: dict[int, dict[str, Any]] = {}
         self.served_order = True    # the first turn is a request's
         self.verdicts: list[Verdict] = []
@@ -401,7 +405,7 @@ class Driver:
                       for grant in self.model.grants]
 
     def show_record(self, partition: int) -> None:
-        """What it tells of one partition, in the cycle after that was asked for."""
+        """What it tells of one partition, two cycles after that was asked for."""
         set_, dice = self.ctx.set, self.dice
         grant = self.shown[partition] if partition < len(self.shown) else None
         if grant is not None:
@@ -419,17 +423,20 @@ class Driver:
 
     async def cycle(self) -> None:
         unit = self.unit
-        streams = (unit.verdicts, unit.accepted, unit.reads, unit.writes)
+        streams = (unit.verdicts, unit.proposed, unit.accepted, unit.reads, unit.writes)
         (_, _, looking, taken, order_taken, order_status, reserve, freed, freed_id, receiver,
-         sender, shown, give, leave, started, *rest) = await self.ctx.tick().sample(
+         sender, asked, give, target, leave, started, *rest) = await self.ctx.tick().sample(
             unit.looking, unit.requests.ready, unit.orders.ready, unit.order_status, unit.reserve,
             unit.freed, unit.freed_id, unit.quota_receiver, unit.quota_sender,
-            unit.grant_partition, unit.give, unit.leave, unit.mvxl_started,
+            unit.grant_partition, unit.give, unit.target, unit.leave, unit.mvxl_started,
             *(one.valid for one in streams), *(one.payload for one in streams))
-        self.show_record(shown)
-        valids, payloads = rest[:4], rest[4:]
+        self.show_record(self.asked)
+        self.asked = asked
+        valids, payloads = rest[:5], rest[5:]
         expected = self.due.pop(self.now, {})
-        for name, value in (("looking", looking), ("taken", taken), ("reserve", reserve)):
+        if not self.between:
+            assert bool(looking) == expected.get("looking", False), "looking in its cycle"
+        for name, value in (("taken", taken), ("reserve", reserve)):
             assert bool(value) == expected.get(name, False), f"{name} in its cycle"
         assert (Status(order_status) if order_taken else None) == expected.get("order"), \
             "the order's status in its cycle"
@@ -441,12 +448,13 @@ class Driver:
                 f"{name} in its cycle"
         assert bool(give.en) == ("give" in expected), "give in its cycle"
         if give.en:
-            partition, grant, target = expected["give"]
+            partition, grant = expected["give"]
             assert give.partition == partition, "give"
             assert {name: give.grant[name] for name in grant} == grant, "the grant"
-            assert {name: give.target[name] for name in target} == target, "the grant's target"
-        for name, valid, payload in zip(("verdict", "accepted", "reads", "writes"), valids,
-                                        payloads):
+        for name, value in expected.get("target", {}).items():
+            assert target[name] == value, "the grant's target"
+        for name, valid, payload in zip(("verdict", "proposed", "accepted", "reads", "writes"),
+                                        valids, payloads):
             assert bool(valid) == (name in expected), f"{name} in its cycle"
             if valid:
                 found = (self._verdict(payload) if name == "verdict" else
@@ -505,14 +513,16 @@ class Driver:
         serves_order = task is not None and (ask is None or not self.served_order)
         self.served_order = serves_order
         self.offer(ask, task)
-        decision = self.decision
+        if ask is not None:
+            self.expect(self.now, looking=True)
         if serves_order:
             assert task is not None
-            decision += task.kind in (OrderKind.RELEASE, OrderKind.END)
+            decision = (ENDING_CYCLES if task.kind in (OrderKind.RELEASE, OrderKind.END)
+                        else ORDER_CYCLES)
             self._expect_order(task, self.now + decision)
         else:
             assert ask is not None
-            decision += 2 * (ask.op == Op.MVXL.value)
+            decision = MVXL_CYCLES if ask.op == Op.MVXL.value else DECISION_CYCLES
             self._expect_request(ask, self.now + decision)
         freed = False
         payload: dict[str, Any] = {}
@@ -527,8 +537,8 @@ class Driver:
                 self.ctx.set(self.unit.releases.valid, 1)
                 self.ctx.set(self.unit.releases.payload, Release(self.config).const(payload))
                 if freed:
-                    self.expect(self.now + lookup_cycles(self.config), freed=release[0])
-            elif step == lookup_cycles(self.config) + 1:
+                    self.expect(self.now + 1, freed=release[0])
+            elif step == 2:
                 self.ctx.set(self.unit.releases.valid, 0)
             await self.cycle()
         self.offer(ask if serves_order else None, None if serves_order else task)
@@ -540,25 +550,25 @@ class Driver:
             OrderKind.RELEASE, OrderKind.END) else None
         status = self.model.serve(task)
         self.statuses.append(status)
-        self.expect(decided, order=status)
+        self.expect(decided, order=status, proposed={})
         if grant is not None and status is Status.OK:
             count = task.count if task.kind is OrderKind.RELEASE else 0
             record: dict[str, Any] = {
-                "kind": Kind.RELEASE, "partition": task.partition, "tag": grant.tag,
-                "notify": grant.notify, "status": Status.OK, "dst_id": grant.dst_id,
-                "receiver": grant.receiver, "offset": grant.position, "count": count,
+                "partition": task.partition, "tag": grant.tag, "notify": grant.notify,
+                "dst_id": grant.dst_id, "receiver": grant.receiver, "offset": grant.position, "count": count,
                 "waited": 0}
             if count:
                 record["next_position"] = self.model.entries[grant.dst_id].in_flight[-1].position
-            self.expect(decided, leave=task.partition, accepted=record)
+            self.expect(decided, leave=task.partition, proposed=record)
+            self.expect(decided + 1, accepted={"kind": Kind.RELEASE, "status": Status.OK})
         if task.kind is OrderKind.MOVE:
             agent = self.config.manager
             self.expect(
-                decided,
-                accepted={"kind": Kind.RAW, "status": Status.OK, "count": task.count},
+                decided, proposed={"count": task.count},
                 reads=span(self.config, agent, task.source, task.destination, task.count))
-            self.expect(decided + 1, writes=span(
-                self.config, agent, task.destination, task.source, task.count))
+            self.expect(
+                decided + 1, accepted={"kind": Kind.RAW, "status": Status.OK},
+                writes=span(self.config, agent, task.destination, task.source, task.count))
 
     def _expect_request(self, ask: Ask, decided: int) -> None:
         model = self.model
@@ -567,8 +577,8 @@ class Driver:
         dst_id = model.destination(ask)
         dst = model.at(dst_id)
         is_mvxl = ask.op == Op.MVXL.value
-        self.expect(self.now + lookup_cycles(self.config) - 1, looking=True)
-        self.expect(decided, taken=True)
+        self.expect(self.now, looking=True)
+        self.expect(decided, taken=True, proposed={})
         self.expect(decided + 1, verdict=(ask.partition, verdict))
         granted = verdict is Status.OK
         offset = dst.place
@@ -577,18 +587,18 @@ class Driver:
         if isinstance(verdict, Status):
             live = model.live(ask.partition, ask.token)
             known = live is not None if is_mvxl else dst.row.valid
-            accepted: dict[str, Any] = {
-                "kind": Kind[Op(ask.op).name] if granted else Kind.REFUSAL,
+            record: dict[str, Any] = {
                 "partition": ask.partition, "tag": ask.tag, "event": ask.event,
-                "notify": ask.notify, "status": verdict, "dst_id": dst_id, "known": known,
-                "count": ask.count, "waited": ask.waited}
+                "notify": ask.notify, "dst_id": dst_id, "known": known, "count": ask.count, "waited": ask.waited}
             if known:
-                accepted["receiver"] = dst.row.owner
+                record["receiver"] = dst.row.owner
             if granted:
-                accepted["offset"] = offset
+                record["offset"] = offset
             if granted and ask.op == Op.SEND.value:
-                accepted["next_position"] = dst.row.behind(offset, ask.count)
-            self.expect(decided, accepted=accepted)
+                record["next_position"] = dst.row.behind(offset, ask.count)
+            self.expect(decided, proposed=record)
+            self.expect(decided + 1, accepted={
+                "kind": Kind[Op(ask.op).name] if granted else Kind.REFUSAL, "status": verdict})
         if dst.row.valid and not is_mvxl:
             self.expect(decided - 1, quota=(dst.row.owner, ask.partition))
         if granted:
@@ -613,8 +623,9 @@ class Driver:
                 ask.partition,
                 {"kind": GrantKind(ask.dst_offset & 1), "tag": ask.tag, "notify": ask.notify,
                  "src_id": ask.src_id, "dst_id": ask.dst_id, "receiver": dst.row.owner,
-                 "src_address": source, "position": position, "count": ask.count},
-                {"address": target, "first": first, "next": dst.row.base if rest else 0}))
+                 "src_address": source, "position": position, "count": ask.count}))
+            self.expect(decided + 1, target={
+                "address": target, "first": first, "next": dst.row.base if rest else 0})
             return
         self.expect(decided, reads=span(config, ask.partition, source, target, ask.count))
         self.expect(decided + 1, writes=span(
@@ -647,9 +658,11 @@ class Driver:
         self.show()
 
     async def idle(self, cycles: int = 1) -> None:
+        self.between = True
         for _ in range(cycles):
             self.surroundings(None)
             await self.cycle()
+        self.between = False
 
     async def allow(self, partition: int, count: int) -> None:
         """Set MAX_COUNT; the next slot sees it."""
@@ -667,7 +680,7 @@ class Driver:
     async def query(self, network_id: int) -> tuple[bool, int, int, int]:
         """(valid, owner, cursor, head) for an owner's eyes."""
         self.ctx.set(self.unit.query_id, network_id)
-        await self.idle(lookup_cycles(self.config))
+        await self.idle()
         unit, get = self.unit, self.ctx.get
         return (bool(get(unit.query_valid)), get(unit.query_owner), get(unit.query_cursor),
                 get(unit.query_head))
@@ -970,13 +983,13 @@ def test_what_waits(name: str) -> None:
 
 
 def test_slots_follow_each_other(name: str) -> None:
-    """One request every `lookup_cycles + 3` cycles, each with the cursor behind the one before."""
+    """One request every 4 cycles, each with the cursor behind the one before."""
     async def bench(unit: Driver) -> None:
         await set_scene(unit)
         start = unit.now
         for number in range(8):
             assert await unit.decide(Ask(tag=number, count=100 + number)) is Status.OK
-        assert unit.now - start == 8 * (lookup_cycles(unit.config) + 3)
+        assert unit.now - start == 8 * 4
         assert unit.model.entries[TO].next_cursor == sum(range(100, 108))
 
     simulate(bench, name)
@@ -1004,7 +1017,7 @@ def test_requests_and_orders_take_turns(name: str) -> None:
         start = unit.now
         for _ in range(3):
             await unit.slot(None, Task(OrderKind.INVALIDATE, 3))
-        assert unit.now - start == 3 * (unit.decision + 1)
+        assert unit.now - start == 3 * (ORDER_CYCLES + 1)
 
     simulate(bench, name)
 
@@ -1023,11 +1036,11 @@ async def holds(unit: Driver) -> None:
     assert await unit.decide(Ask()) is Status.OK
     # From the second cycle of the slot on it is too late.
     unit.offer(Ask(), None)
-    unit._expect_request(Ask(), unit.now + unit.decision)
+    unit._expect_request(Ask(), unit.now + DECISION_CYCLES)
     unit.model.accept(Ask())
-    for step in range(unit.decision + 1):
+    for step in range(DECISION_CYCLES + 1):
         unit.ctx.set(unit.unit.hold, step > 0)
-        unit.surroundings(Ask() if step == unit.decision - 1 else None)
+        unit.surroundings(Ask() if step == DECISION_CYCLES - 1 else None)
         await unit.cycle()
     await unit.idle(12)
 

@@ -86,7 +86,8 @@ FAULTS = [
      ORDER),
     ("bypass-twice", bypass_queue, "push.eq(self.i.valid & ~full & ~passing)",
      "push.eq(self.i.valid & ~full)", NOTHING_NEW),
-    ("fetched-overrun", block_queue, "pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))",
+    ("fetched-overrun", block_queue,
+     "pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))",
      "pop.eq(nonempty)", ORDER),
     ("leisurely-twice", leisurely_queue, "with m.If(self.o.ready):\n                m.d.sync += "
      "self.o.valid.eq(0)", "pass", NOTHING_NEW),
