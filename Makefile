@@ -13,10 +13,14 @@ FILE ?=
 FLIP ?=
 SCENARIO ?=
 CONFIG ?= default
+BOARD ?= ulx3s
+DEVICE ?= 85F
+CLOCK_MHZ ?=
+FLASH ?=
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo bench fmax prove regress verilog docs clean
+.PHONY: help test demo bench fmax growth prove regress verilog bitstream flash boards docs clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -40,6 +44,9 @@ bench: $(READY) ## throughput and latency, beside other engines
 fmax: $(READY) ## area and clock frequency on an ECP5-85F (CONFIG=default)
 	$(PY) -m sim.fmax --config $(CONFIG)
 
+growth: $(READY) ## cycles, area, clock from 4 to 65,536 entries, to 32 partitions, to 512 bits
+	$(PY) -m sim.growth docs
+
 prove: $(READY) ## every proof
 	$(PY) -m formal.run --all
 
@@ -47,11 +54,23 @@ regress: $(READY) ## many random messages against the reference model, and every
 	$(PY) -m sim.regress
 	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py \
 		tests/test_figures.py tests/test_grants_planted.py tests/test_exhaustive.py \
-		tests/test_timeout.py
+		tests/test_growth.py tests/test_timeout.py tests/test_board.py
 
 verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
 	@mkdir -p build/verilog
 	$(WITH_TOOLS) $(PY) -m mvxl -o build/verilog/mvxl_adapter.v --config $(CONFIG)
+
+bitstream: $(READY) ## for a board (BOARD=ulx3s, DEVICE=85F, CONFIG=default, CLOCK_MHZ=100)
+	$(PY) -m boards.build --board $(BOARD) --device $(DEVICE) --config $(CONFIG) \
+		$(if $(CLOCK_MHZ),--clock-mhz $(CLOCK_MHZ))
+
+flash: $(READY) ## load that bitstream into the board (FLASH=1: into its flash memory)
+	$(PY) -m boards.flash --board $(BOARD) --device $(DEVICE) --config $(CONFIG) \
+		$(if $(FLASH),--flash)
+
+boards: $(READY) ## a bitstream for each device of each board (CONFIG=default, CLOCK_MHZ=100)
+	$(PY) -m boards.build --board ulx3s --device 12F 25F 45F 85F --config $(CONFIG) \
+		$(if $(CLOCK_MHZ),--clock-mhz $(CLOCK_MHZ))
 
 docs: $(READY) ## C header, register reference, and the pictures of figures.md, in docs/
 	$(PY) -m mvxl.docs docs

@@ -35,7 +35,7 @@ from . import toolchain
 from .toolchain import BUILD, ROOT, ToolError
 
 __all__ = ["ACCEPTED_WARNINGS", "Model", "Outcome", "Run", "SimulationError", "build",
-           "export_verilog", "lint", "parameters", "run", "simulate"]
+           "export_verilog", "lint", "locked", "parameters", "run", "simulate"]
 
 #: Verilator's warnings that are accepted in generated Verilog, each with the reason.
 ACCEPTED_WARNINGS: dict[str, str] = {
@@ -214,7 +214,7 @@ def build(source: wiring.Component | str, *, top: str, sources: Sequence[Path] =
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     model = Model(simulator=simulator, top=top, folder=BUILD / "sim" / f"{top}-{digest}",
                   trace=trace, randomized=randomized)
-    with _locked(model.folder):
+    with locked(model.folder):
         done = model.folder / "done"
         if not done.is_file():
             shutil.rmtree(model.folder, ignore_errors=True)
@@ -225,6 +225,9 @@ def build(source: wiring.Component | str, *, top: str, sources: Sequence[Path] =
             main_file.write_text(main, encoding="utf-8")
             _compile(model, [design, *sources], options, _Verilator(main_file, public)
                      if simulator == "verilator" else runner.get_runner(simulator))
+            # Precompiled headers, 70 MB each, which nobody needs any more.
+            for header in model.folder.glob("*.gch"):
+                header.unlink()
             done.touch()
     return model
 
@@ -243,7 +246,7 @@ def _compile(model: Model, sources: Sequence[Path], options: Sequence[str],
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold `folder`, which need not exist, against other processes that build the same."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(folder.name + ".lock"), "w", encoding="utf-8") as lock:

@@ -25,11 +25,14 @@ from .memory import CHANNELS
 from .model import Command, ErrorWindow, Row
 
 __all__ = ["Action", "Ask", "Await", "Campaign", "Cancel", "ClearFault", "Commit",
-           "Consume", "Errors", "ForceRelease", "Lease", "Limits", "Moved", "Move", "Pause", "Pop",
-           "RawMove", "Release", "ResetPin", "Resets", "Resume", "Revoke", "Rewind", "Snapshot",
-           "Start", "Stop", "Store", "TakeUp", "Token", "Trespass"]
+           "Consume", "Errors", "ForceRelease", "LEAST_BYTES", "Lease", "Limits", "Moved", "Move",
+           "Pause", "Pop", "RawMove", "Release", "ResetPin", "Resets", "Resume", "Revoke", "Rewind",
+           "Snapshot", "Start", "Stop", "Store", "TakeUp", "Token", "Trespass"]
 
 PAGE_BYTES = 4096
+
+#: What the entries of a partition need of the memory, at least.
+LEAST_BYTES = 16 * PAGE_BYTES
 LARGEST_COUNT_BYTES = 20 << 10
 ID_BITS = 16
 OWNER_MAX = 31      # of the register's field: no partition, unless there are 32
@@ -323,9 +326,12 @@ class Campaign:
                  timeouts: bool = False) -> None:
         if messages < 0:
             raise ValueError(f"messages must not be negative, not {messages}")
-        if memory_bytes % PAGE_BYTES or memory_bytes < 16 * PAGE_BYTES * config.partitions:
+        if memory_bytes % PAGE_BYTES or memory_bytes < LEAST_BYTES * config.partitions:
             raise ValueError(f"memory_bytes must be a multiple of {PAGE_BYTES}, at least "
-                             f"{16 * PAGE_BYTES * config.partitions}, not {memory_bytes}")
+                             f"{LEAST_BYTES * config.partitions}, not {memory_bytes}")
+        if config.entries < 2 * config.partitions:
+            raise ValueError("entries must be at least 2 × partitions, a source and a destination "
+                             f"for each, {2 * config.partitions}, not {config.entries}")
         self.config = config
         self.seed = seed
         self.messages = messages

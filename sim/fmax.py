@@ -47,7 +47,7 @@ from mvxl.export import flat_ports
 
 from .toolchain import BUILD, ROOT, ToolError, launcher, setup
 
-__all__ = ["Area", "Harness", "Measurement", "Step", "measure"]
+__all__ = ["Area", "Fit", "Harness", "Measurement", "Step", "fit", "measure"]
 
 #: Outputs that are joined by one level of the harness: as many as a lookup table has inputs.
 _FOLD = 4
@@ -151,19 +151,27 @@ def _synthesize(component: wiring.Component, folder: Path) -> None:
                         f"log: {folder / 'synthesis.log'}")
 
 
-def _place(folder: Path, seed: int, target_mhz: float) -> dict[str, Any]:
+def _place(folder: Path, seed: int, target_mhz: float, router: str = "router1") -> dict[str, Any]:
     """Place and route with one seed; returns nextpnr's report."""
-    report = folder / f"report_{seed}.json"
+    return _nextpnr(folder, f"place_{seed}", "--seed", str(seed), "--freq", str(target_mhz),
+                    "--router", router)
+
+
+def _pack(folder: Path) -> dict[str, Any]:
+    """The report of nextpnr on what is to be placed; it need not fit on the device."""
+    return _nextpnr(folder, "pack", "--pack-only")
+
+
+def _nextpnr(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
+    report, log = folder / f"{name}.json", folder / f"{name}.log"
     report.unlink(missing_ok=True)
     result = subprocess.run(
         [launcher("nextpnr-ecp5"), "--85k", "--speed", "6", "--package", "CABGA381",
-         "--json", "netlist.json", "--report", report.name, "--seed", str(seed),
-         "--freq", str(target_mhz), "--lpf-allow-unconstrained", "--timing-allow-fail", "--quiet",
-         "--log", f"place_{seed}.log"],
+         "--json", "netlist.json", "--report", report.name, *arguments,
+         "--lpf-allow-unconstrained", "--timing-allow-fail", "--quiet", "--log", log.name],
         cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode or not report.is_file():
-        raise ToolError(f"place and route failed: {result.stderr.strip()[-2000:]}\n"
-                        f"log: {folder / f'place_{seed}.log'}")
+        raise ToolError(f"place and route failed: {result.stderr.strip()[-2000:]}\nlog: {log}")
     return json.loads(report.read_text(encoding="utf-8"))
 
 
@@ -271,6 +279,45 @@ def measure(top: str, config: str, *, seeds: Sequence[int] = (1, 2, 3), target_m
         area=_area(folder, reports[median_seed]),
         critical_path=_critical_path(reports[median_seed], _sources(folder)),
         seconds=time.monotonic() - started)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Result of `fit`. `fmax_mhz` is None if the device has too few cells."""
+
+    area: Area
+    fmax_mhz: float | None
+
+
+def fit(component: wiring.Component, folder: Path, *, seed: int = 1,
+        target_mhz: float = 150) -> Fit:
+    """Area of a component of any size, and its Fmax with one seed if it fits on the device.
+
+    Parameters
+    ----------
+    component : wiring.Component
+    folder : Path
+        For the files of the tools.
+    seed : int
+        Of the placement.
+    target_mhz : float
+        What place and route is asked for.
+
+    Raises
+    ------
+    ToolError
+        As `measure`.
+    """
+    setup()
+    folder.mkdir(parents=True, exist_ok=True)
+    _synthesize(component, folder)
+    packed = _pack(folder)
+    fmax = None
+    if all(kind["used"] <= kind["available"] for kind in packed["utilization"].values()):
+        # The usual router needs minutes or does not end where wires are scarce.
+        placed = _place(folder, seed, target_mhz, "router2")
+        fmax = max(clock["achieved"] for clock in placed["fmax"].values())
+    return Fit(area=_area(folder, packed), fmax_mhz=fmax)
 
 
 def _print(console: Console, result: Measurement) -> None:

@@ -18,23 +18,31 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mvxl.config import CONFIGS, AdapterConfig
 from mvxl.messages import Status
 
 from . import build
-from .campaign import Campaign
+from .campaign import LEAST_BYTES, Campaign
+from .growth import EXTREMES
 from .memory import Access, read_log
 from .model import Model, ModelMismatch, SparseMemory
 from .replay import Answer, Replay
 from .strikes import EVENTS, PHASES, POSSIBLE
 from .system import SOURCES, Record, System, read_trace
 
-__all__ = ["Logs", "Result", "campaign_of", "main", "missing", "replay", "run_campaign",
-           "run_campaigns", "shares", "simulator"]
+__all__ = ["CONFIGURATIONS", "Logs", "Result", "campaign_of", "main", "memory_bytes", "missing",
+           "replay", "run_campaign", "run_campaigns", "shares", "simulator"]
 
+#: Configurations that campaigns can be run with: the named ones, and the ends of sim/growth.py
+#: with as many entries as campaigns need.
+CONFIGURATIONS = CONFIGS | {
+    name: replace(config, entries=max(config.entries, 2 * config.partitions))
+    for name, config in EXTREMES.items()}
+
+#: Size of the memory, but for more partitions than in any named configuration.
 MEMORY_BYTES = 1 << 20
 MEMORY_LOG = "memory.log"
 ADAPTER_TRACE = "adapter.trace"
@@ -57,7 +65,7 @@ ALL = "all"
 TIMEOUTS_PERIOD = 8
 
 #: What runs unless told otherwise, and its part of the messages.
-SHARES = {"default": 0.8, "tiny": 0.2}
+SHARES = {"default": 0.75, "tiny": 0.15, "large": 0.1}
 
 #: From so many messages on, a run must have met every status and all of `EXPECTED`; and from so
 #: many on, each event in every phase in which it can strike.
@@ -110,13 +118,20 @@ class Result:
 
 def campaign_of(config: str, seed: int, messages: int) -> Campaign:
     """The campaign of a seed."""
-    return Campaign(CONFIGS[config], seed, messages=messages, memory_bytes=MEMORY_BYTES,
+    sizes = CONFIGURATIONS[config]
+    return Campaign(sizes, seed, messages=messages, memory_bytes=memory_bytes(sizes),
                     timeouts=seed % TIMEOUTS_PERIOD == 0)
 
 
+def memory_bytes(config: AdapterConfig) -> int:
+    """Size of the memory of a configuration's campaigns."""
+    return max(MEMORY_BYTES, LEAST_BYTES * config.partitions)
+
+
 def simulator(config: str) -> build.Model:
-    """The simulator of a named configuration; built, unless it is there already."""
-    return build.build(System(CONFIGS[config], memory_bytes=MEMORY_BYTES), top="system",
+    """The simulator of a configuration, by its name; built, unless it is there already."""
+    sizes = CONFIGURATIONS[config]
+    return build.build(System(sizes, memory_bytes=memory_bytes(sizes)), top="system",
                        sources=SOURCES)
 
 
@@ -181,8 +196,8 @@ def run_campaign(model: build.Model, config: str, seed: int, messages: int, *,
         done = build.run(
             model, "tb.tb_campaign", seed=seed,
             name=keep_as or f"regress-{config}-{seed}-{messages}-{os.getpid()}",
-            parameters={"config": config, "seed": seed, "messages": messages,
-                        "memory_bytes": MEMORY_BYTES, "timeouts": campaign.timeouts},
+            parameters={"config": campaign.config.describe(), "seed": seed, "messages": messages,
+                        "memory_bytes": campaign.memory_bytes, "timeouts": campaign.timeouts},
             plusargs=[f"+memory_log={MEMORY_LOG}", f"+adapter_trace={ADAPTER_TRACE}"])
         failures += [outcome.message for outcome in done.outcomes if not outcome.passed]
         if (done.folder / READS).is_file():
@@ -296,8 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sim.regress",
         description="Compare random messages through the simulated adapter with the model.")
-    parser.add_argument("--config", choices=[ALL, *CONFIGS], default=ALL,
-                        help=f"{ALL}: {' and '.join(SHARES)}, one after the other ({ALL})")
+    parser.add_argument("--config", choices=[ALL, *CONFIGURATIONS], default=ALL,
+                        help=f"{ALL}: {', '.join(SHARES)}, one after the other ({ALL})")
     parser.add_argument("--messages", type=int, default=100_000, metavar="N",
                         help="how many messages are to end (100000)")
     parser.add_argument("--campaign-messages", type=int, default=CAMPAIGN_MESSAGES, metavar="N",

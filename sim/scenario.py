@@ -79,16 +79,16 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
-import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from random import Random
-from typing import Any
 
-from mvxl.config import CONFIGS, ENTRY_UNIT_BYTES, AdapterConfig
+from mvxl.config import ENTRY_UNIT_BYTES
+from mvxl.host.scenario import (SETUP_TABLES, WORD_MAX, Kinds, Memory, Partition, ScenarioError,
+                                Setup, SetupRules, read_tables, read_text)
+from mvxl.host.scenario import Entry as SetupEntry
 from mvxl.messages import Op
 
 from .model import Command, Row
@@ -97,15 +97,10 @@ from .work import WORKS
 __all__ = ["Entry", "Manager", "Memory", "Partition", "Route", "Scenario", "ScenarioError",
            "Service", "Traffic", "load", "parse"]
 
-PAGE_BYTES = 4096
-MEMORY_BYTES_MAX = 256 << 20
-WORD_MAX = (1 << 32) - 1
 ID_MAX = (1 << 16) - 1
 
 #: Messages that an entry between the ends of a route holds when it is cut down to their size.
 ROUTE_MESSAGES = 16
-WEIGHT_MAX = 15
-RIGHTS = ("send", "receive")
 FLAGS = ("wait", "fence", "event", "notify")
 PATTERNS = ("same", "walk", "random")
 OPERATIONS = {"send": Op.SEND, "mvcl": Op.MVCL}
@@ -116,50 +111,12 @@ INTERVAL_CYCLES_MIN = 2000
 SERVICE_CYCLES_MAX = 100_000
 
 
-class ScenarioError(ValueError):
-    """A scenario is not right. `problems`: each as `file:line: key: rule, not value`."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """The simulated memory. Stalls: so many percent of each channel's cycles."""
-
-    bytes: int
-    latency_cycles: int = 10
-    stall_percent: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Partition:
-    """A partition as the manager sets it up. `max_count` in bytes."""
-
-    id: int
-    name: str = ""
-    enabled: bool = True
-    hostile: bool = False
-    max_count: int = 65536
-    wait_limit_cycles: int = 0
-    weight: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """An entry of the table; `base` and `length` in bytes."""
-
-    id: int
-    owner: int
-    base: int
-    length: int
-    rights: tuple[str, ...]
-    senders: tuple[int, ...] = ()
-    ring: bool = False
+class Entry(SetupEntry):
+    """An entry of the table, which the reference model knows, too."""
 
     @property
     def row(self) -> Row:
+        """The row of the model's table."""
         return Row(owner=self.owner, base=self.base, length=self.length,
                    may_send="send" in self.rights, may_receive="receive" in self.rights,
                    senders=sum(1 << sender for sender in self.senders), ring=self.ring)
@@ -246,21 +203,14 @@ class Manager:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class Scenario(Setup):
     """A scenario that is right in itself."""
 
-    config_name: str
-    memory: Memory
-    partitions: tuple[Partition, ...]
     entries: tuple[Entry, ...]
     traffic: tuple[Traffic, ...] = ()
     route: Route | None = None
     service: Service | None = None
     manager: Manager | None = None
-
-    @property
-    def config(self) -> AdapterConfig:
-        return AdapterConfig.named(self.config_name)
 
     def partition(self, number: int) -> Partition:
         return next(one for one in self.partitions if one.id == number)
@@ -313,139 +263,14 @@ class Scenario:
                           **{flag: True for flag in traffic.flags})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Adapter:
-    config: str
-
-
 #: Tables of a file: name, class, whether there are several, whether there must be one.
-_TABLES: dict[str, tuple[type, bool, bool]] = {
-    "adapter": (_Adapter, False, True),
-    "memory": (Memory, False, True),
-    "partition": (Partition, True, True),
+_TABLES: Kinds = SETUP_TABLES | {
     "entry": (Entry, True, True),
     "traffic": (Traffic, True, False),
     "route": (Route, False, False),
     "service": (Service, False, False),
     "manager": (Manager, False, False),
 }
-
-#: Kinds of values by their annotation: what to call them, and a test.
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "int": ("an integer", lambda value: type(value) is int),
-    "bool": ("true or false", lambda value: type(value) is bool),
-    "str": ("a string", lambda value: type(value) is str),
-    "tuple[int, ...]": ("an array of integers", lambda value: type(value) is list
-                        and all(type(item) is int for item in value)),
-    "tuple[str, ...]": ("an array of strings", lambda value: type(value) is list
-                        and all(type(item) is str for item in value)),
-}
-
-
-class _Lines:
-    """Where tables and keys are in the text of a file, which tomllib does not tell.
-
-    A place is named like `memory`, `memory.bytes`, `entry[2]` or `entry[2].base`. Keys of inline
-    tables are not found by themselves, but by the line of their table.
-    """
-
-    HEADER = re.compile(r"\s*(\[\[?)\s*([\w-]+)\s*\]")
-    KEY = re.compile(r"\s*([\w-]+)\s*=")
-    TEXT = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
-
-    def __init__(self, text: str) -> None:
-        self._lines: dict[str, int] = {}
-        seen: dict[str, int] = {}
-        table = ""
-        depth = 0       # of brackets: a value may go on over several lines
-        for number, line in enumerate(text.splitlines(), 1):
-            if depth == 0 and (match := self.HEADER.match(line)):
-                brackets, table = match.groups()
-                if brackets == "[[":
-                    index = seen.get(table, 0)
-                    seen[table] = index + 1
-                    self._lines.setdefault(table, number)
-                    table = f"{table}[{index}]"
-                self._lines.setdefault(table, number)
-                continue
-            if match := self.KEY.match(line):
-                key = match[1]
-                self._lines.setdefault(f"{table}.{key}" if table else key, number)
-            bare = self.TEXT.sub("", line)
-            depth += sum(map(bare.count, "[{")) - sum(map(bare.count, "]}"))
-
-    def of(self, place: str) -> int:
-        """Line of a place, or of the table that it is in, or 1."""
-        table, _, _ = place.partition(".")
-        name, _, _ = table.partition("[")
-        return next((self._lines[one] for one in (place, table, name) if one in self._lines), 1)
-
-
-class _Checker:
-    """Collects what is wrong in a file."""
-
-    def __init__(self, text: str, name: str) -> None:
-        self._name = name
-        self._lines = _Lines(text)
-        self._found: list[tuple[int, str]] = []
-
-    def problem(self, place: str, rule: str, value: object = MISSING) -> None:
-        line = self._lines.of(place)
-        seen = "" if value is MISSING else f", not {_shown(value)}"
-        self._found.append((line, f"{self._name}:{line}: {place}: {rule}{seen}"))
-
-    def raise_problems(self) -> None:
-        if self._found:
-            found = sorted(self._found, key=lambda one: one[0])
-            raise ScenarioError([message for _, message in found])
-
-    def between(self, place: str, value: int, low: int, high: int) -> bool:
-        if low <= value <= high:
-            return True
-        self.problem(place, f"must be between {low} and {high}", value)
-        return False
-
-    def known(self, place: str, value: int, ids: dict[int, Any], what: str) -> bool:
-        if value in ids:
-            return True
-        self.problem(place, f"must be the id of {what}", value)
-        return False
-
-    def listed(self, place: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-        for value in values:
-            if value not in allowed:
-                self.problem(place, f"must be of {', '.join(allowed)}", value)
-        if len(set(values)) != len(values):
-            self.problem(place, "must not name anything twice", values)
-
-    def read(self, place: str, kind: type, table: dict[str, Any]) -> Any:
-        """An object of `kind` from a table; None if the table is not like it."""
-        values: dict[str, Any] = {}
-        known = {one.name: one for one in fields(kind)}
-        for key in table.keys() - known.keys():
-            self.problem(f"{place}.{key}", f"must be one of {', '.join(known)}", key)
-        for name, one in known.items():
-            if name not in table:
-                if one.default is MISSING:
-                    self.problem(f"{place}.{name}", "must be given")
-                continue
-            expected, test = _KINDS[str(one.type)]
-            value = table[name]
-            if not test(value):
-                self.problem(f"{place}.{name}", f"must be {expected}", value)
-            values[name] = tuple(value) if type(value) is list else value
-        return None if self._found else kind(**values)
-
-
-def _shown(value: object) -> str:
-    """A value as it is written in a file."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_shown, value))}]"
-    return str(value)
 
 
 def load(path: Path) -> Scenario:
@@ -458,11 +283,7 @@ def load(path: Path) -> Scenario:
     OSError
         It cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ScenarioError([f"{path}:1: file: must be UTF-8 text, not {error.reason}"]) from None
-    return parse(text, str(path))
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, name: str = "scenario.toml") -> Scenario:
@@ -473,71 +294,26 @@ def parse(text: str, name: str = "scenario.toml") -> Scenario:
     ScenarioError
         It is not right.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        match = re.search(r"(.*) \(at line (\d+), column (\d+)\)", str(error))
-        line = int(match[2]) if match else max(1, len(text.splitlines()))
-        column = f"column {match[3]}" if match else "end"
-        reason = match[1] if match else str(error).removesuffix(" (at end of document)")
-        raise ScenarioError([f"{name}:{line}: {column}: must be TOML: {reason}"]) from None
-
-    check = _Checker(text, name)
-    tables: dict[str, Any] = {}
-    for key in document.keys() - _TABLES.keys():
-        check.problem(key, f"must be one of {', '.join(_TABLES)}", key)
-    for key, (kind, several, needed) in _TABLES.items():
-        if key not in document:
-            if needed:
-                check.problem(key, "must be given")
-            tables[key] = [] if several else None
-            continue
-        table = document[key]
-        if several:
-            if type(table) is not list or not all(type(one) is dict for one in table):
-                check.problem(key, f"must be tables that start with [[{key}]]")
-                continue
-            tables[key] = [check.read(f"{key}[{index}]", kind, one)
-                           for index, one in enumerate(table)]
-        elif type(table) is not dict:
-            check.problem(key, f"must be a table that starts with [{key}]")
-        else:
-            tables[key] = check.read(key, kind, table)
-    check.raise_problems()
-
-    if tables["adapter"].config not in CONFIGS:
-        check.problem("adapter.config", f"must be one of {', '.join(CONFIGS)}",
-                      tables["adapter"].config)
-        check.raise_problems()
+    check, tables = read_tables(text, name, _TABLES)
     scenario = Scenario(
         config_name=tables["adapter"].config, memory=tables["memory"],
-        partitions=tuple(_named(one) for one in tables["partition"]),
+        partitions=tuple(tables["partition"]),
         entries=tuple(tables["entry"]), traffic=tuple(tables["traffic"]), route=tables["route"],
         service=tables["service"], manager=tables["manager"])
     _Rules(check, scenario).check_all()
     return scenario
 
 
-def _named(partition: Partition) -> Partition:
-    """The partition with a name, if it has none."""
-    if partition.name:
-        return partition
-    values = {one.name: getattr(partition, one.name) for one in fields(partition)}
-    return Partition(**{**values, "name": f"partition {partition.id}"})
-
-
 @dataclass
-class _Rules:
+class _Rules(SetupRules):
     """The rules of a scenario whose tables and types are right."""
 
-    check: _Checker
-    scenario: Scenario
-    partitions: dict[int, Partition] = field(init=False)
+    setup: Scenario
     entries: dict[int, Entry] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.partitions = {one.id: one for one in self.scenario.partitions}
-        self.entries = {one.id: one for one in self.scenario.entries}
+    @property
+    def scenario(self) -> Scenario:
+        return self.setup
 
     def check_all(self) -> None:
         """Check everything; what builds on wrong parts only if they are right.
@@ -547,11 +323,7 @@ class _Rules:
         ScenarioError
             A rule is broken.
         """
-        self._memory()
-        self._partitions()
-        self._entries()
-        self.check.raise_problems()
-        self._overlaps()
+        super().check_all()
         for index, traffic in enumerate(self.scenario.traffic):
             self._traffic(f"traffic[{index}]", traffic)
         if self.scenario.route is not None:
@@ -561,77 +333,6 @@ class _Rules:
         if self.scenario.manager is not None:
             self._manager(self.scenario.manager)
         self.check.raise_problems()
-
-    def _memory(self) -> None:
-        memory = self.scenario.memory
-        if self.check.between("memory.bytes", memory.bytes, PAGE_BYTES, MEMORY_BYTES_MAX):
-            if memory.bytes % PAGE_BYTES:
-                self.check.problem("memory.bytes", f"must be a multiple of {PAGE_BYTES}",
-                                   memory.bytes)
-        self.check.between("memory.latency_cycles", memory.latency_cycles, 1, 255)
-        self.check.between("memory.stall_percent", memory.stall_percent, 0, 90)
-
-    def _partitions(self) -> None:
-        check, config = self.check, self.scenario.config
-        ids: set[int] = set()
-        names: set[str] = set()
-        for index, one in enumerate(self.scenario.partitions):
-            place = f"partition[{index}]"
-            check.between(f"{place}.id", one.id, 0, config.partitions - 1)
-            if one.id in ids:
-                check.problem(f"{place}.id", "must differ from those of the other partitions",
-                              one.id)
-            if one.name in names:
-                check.problem(f"{place}.name", "must differ from those of the other partitions",
-                              one.name)
-            ids.add(one.id)
-            names.add(one.name)
-            check.between(f"{place}.max_count", one.max_count, 1, WORD_MAX)
-            check.between(f"{place}.wait_limit_cycles", one.wait_limit_cycles, 0, WORD_MAX)
-            check.between(f"{place}.weight", one.weight, 0, WEIGHT_MAX)
-
-    def _entries(self) -> None:
-        check, config = self.check, self.scenario.config
-        ids: set[int] = set()
-        for index, one in enumerate(self.scenario.entries):
-            place = f"entry[{index}]"
-            check.between(f"{place}.id", one.id, 0, config.entries - 1)
-            if one.id in ids:
-                check.problem(f"{place}.id", "must differ from those of the other entries", one.id)
-            ids.add(one.id)
-            check.known(f"{place}.owner", one.owner, self.partitions, "a partition")
-            whole = True
-            for name, low in (("base", 0), ("length", ENTRY_UNIT_BYTES)):
-                value = getattr(one, name)
-                whole &= check.between(f"{place}.{name}", value, low,
-                                       WORD_MAX + 1 - ENTRY_UNIT_BYTES)
-                if value % ENTRY_UNIT_BYTES:
-                    check.problem(f"{place}.{name}",
-                                  f"must be a multiple of {ENTRY_UNIT_BYTES} bytes", value)
-            if whole and one.base + one.length > self.scenario.memory.bytes:
-                check.problem(f"{place}.length",
-                              f"base + length must be at most the memory's "
-                              f"{self.scenario.memory.bytes} bytes", one.base + one.length)
-            check.listed(f"{place}.rights", one.rights, RIGHTS)
-            for sender in one.senders:
-                check.known(f"{place}.senders", sender, self.partitions, "a partition")
-            if len(set(one.senders)) != len(one.senders):
-                check.problem(f"{place}.senders", "must not name anything twice", one.senders)
-            if one.senders and "receive" not in one.rights:
-                check.problem(f"{place}.senders", 'must be empty without the right "receive"',
-                              one.senders)
-            if one.ring and "receive" not in one.rights:
-                check.problem(f"{place}.ring", 'must be false without the right "receive"', True)
-
-    def _overlaps(self) -> None:
-        entries = self.scenario.entries
-        for index, one in enumerate(entries):
-            for earlier, other in enumerate(entries[:index]):
-                if (one.owner != other.owner and one.base < other.base + other.length
-                        and other.base < one.base + one.length):
-                    self.check.problem(
-                        f"entry[{index}].base", f"must not overlap entry[{earlier}] of partition "
-                        f"{other.owner}, [{other.base}, {other.base + other.length})", one.base)
 
     def _traffic(self, place: str, one: Traffic) -> None:
         check = self.check

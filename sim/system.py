@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
@@ -36,7 +36,7 @@ STROBE_BITS = 31    # of a record's word, beside one for `waiting`
 SOURCES = (MEMORY_SOURCE, Path(__file__).with_name("adapter_trace.sv"))
 
 
-def port_checkers(adapter: Adapter) -> tuple[AXI4Checker, AXI4LiteChecker]:
+def port_checkers(adapter: Any) -> tuple[AXI4Checker, AXI4LiteChecker]:
     """Checkers of the adapter's memory port and register port, which report what is broken."""
     config = adapter.config
     return (
@@ -57,6 +57,8 @@ class System(wiring.Component):
     config : AdapterConfig
     memory_bytes : int
         Size of the memory, which begins at address 0.
+    adapter : wiring.Component, optional
+        Another component with the ports of an `Adapter` in its place, and no trace of it.
 
     Members
     -------
@@ -71,9 +73,10 @@ class System(wiring.Component):
         `register_port_rules` name them.
     """
 
-    def __init__(self, config: AdapterConfig, *, memory_bytes: int) -> None:
+    def __init__(self, config: AdapterConfig, *, memory_bytes: int,
+                 adapter: wiring.Component | None = None) -> None:
         self.config = config
-        self.adapter = Adapter(config)
+        self.adapter: Any = Adapter(config) if adapter is None else adapter
         self.memory = AXI4Memory(
             address_bits=config.address_bits, data_bits=config.data_bits,
             user_bits=config.user_bits, size_bytes=memory_bytes)
@@ -112,11 +115,11 @@ class System(wiring.Component):
             self.irq.eq(adapter.irq),
             self.irq_manager.eq(adapter.irq_manager),
         ]
-        m.submodules.trace = self._trace()
+        if isinstance(adapter, Adapter):
+            m.submodules.trace = self._trace(adapter)
         return m
 
-    def _trace(self) -> Instance:
-        adapter = self.adapter
+    def _trace(self, adapter: Adapter) -> Instance:
         control, front, completion = adapter.control, adapter.front, adapter.completion
         write, manager = control.bank.partition_write, control.bank.manager_write
         denied_write, denied_read = control.bank.write_violation, control.bank.read_violation

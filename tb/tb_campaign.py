@@ -26,7 +26,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotb.utils import get_sim_time
 
-from mvxl.config import CONFIGS, AdapterConfig
+from mvxl.config import AdapterConfig
 from mvxl.messages import EventKind, GrantKind
 from mvxl.registers import RegisterMap, register_map
 from sim.build import parameters
@@ -896,7 +896,7 @@ async def reset(dut: Any) -> None:
 async def campaign(dut: Any) -> None:
     """One campaign, from reset to quiet."""
     given = parameters()
-    config: AdapterConfig = CONFIGS[given["config"]]
+    config = AdapterConfig(**given["config"])
     campaign = Campaign(config, given["seed"], messages=given["messages"],
                         memory_bytes=given["memory_bytes"], timeouts=given["timeouts"])
     memory = MemoryControl(dut.memory, data_bits=config.data_bits)

@@ -355,3 +355,9 @@ def test_wrong_memory_bytes(memory_bytes: int) -> None:
     with pytest.raises(ValueError, match="^memory_bytes must be a multiple of 4096, at least "
                                          f"262144, not {memory_bytes}$"):
         Campaign(AdapterConfig(), 0, memory_bytes=memory_bytes)
+
+
+def test_too_few_entries() -> None:
+    with pytest.raises(ValueError, match="^entries must be at least 2 × partitions, a source and "
+                                         "a destination for each, 64, not 16$"):
+        Campaign(replace(CONFIG, partitions=32), 1, memory_bytes=1 << 21)

@@ -49,7 +49,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_nothing_but_mvxl(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"mvxl", "mvxl-0.1.0.dist-info"}
-    sources = {path.name for path in (ROOT / "rtl/mvxl").iterdir() if path.is_file()}
+    package = ROOT / "rtl/mvxl"
+    sources = {str(path.relative_to(package)) for path in package.rglob("*")
+               if path.is_file() and "__pycache__" not in path.parts}
     assert {name.removeprefix("mvxl/") for name in names if name.startswith("mvxl/")} == sources
 
 

@@ -40,7 +40,8 @@ def simulator() -> Model:
 
 @pytest.mark.parametrize("name, seed", [("default", 1), ("default", 2), ("default", 3),
                                         ("default", regress.TIMEOUTS_PERIOD), ("tiny", 1),
-                                        ("tiny", 2), ("tiny", regress.TIMEOUTS_PERIOD)])
+                                        ("tiny", 2), ("tiny", regress.TIMEOUTS_PERIOD),
+                                        ("large", 1)])
 def test_campaign_agrees_with_the_model(name: str, seed: int) -> None:
     result = regress.run_campaign(regress.simulator(name), name, seed, 400)
     assert not result.failure, f"{result.failure}\nalone: {result.command}"
@@ -286,9 +287,9 @@ def test_missing_names_what_was_not_met() -> None:
     assert regress.missing(statuses, seen, strikes)[-1] == "revoke while writing"
 
 
-def test_both_configurations_have_their_share() -> None:
+def test_all_configurations_have_their_share() -> None:
     assert regress.shares("tiny", 100) == {"tiny": 100}
-    assert regress.shares("all", 1000) == {"default": 800, "tiny": 200}
+    assert regress.shares("all", 1000) == {"default": 750, "tiny": 150, "large": 100}
 
 
 def test_some_campaigns_stop_the_memory() -> None:

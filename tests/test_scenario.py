@@ -538,7 +538,7 @@ def test_lines_of_inline_tables() -> None:
         parse(text, "x.toml")
 
 
-@pytest.mark.parametrize("name", ["demo.toml", "pair.toml", "service.toml"])
+@pytest.mark.parametrize("name", ["board.toml", "demo.toml", "pair.toml", "service.toml"])
 def test_scenarios_of_the_repository(name: str) -> None:
     scenario = load(SCENARIOS / name)
     assert scenario.config is CONFIGS["default"]

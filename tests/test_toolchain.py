@@ -60,6 +60,7 @@ class Counter(wiring.Component):
     ("yices-smt2", ["--version"], "Yices 2"),
     ("nextpnr-ecp5", ["--version"], "nextpnr-0.11"),
     ("ccache", ["--version"], "ccache version"),
+    ("ecppack", ["--help"], "ECP5 bitstream packer"),
 ])
 def test_launcher(tool: str, arguments: list[str], answer: str) -> None:
     assert shutil.which(tool) == str(launcher(tool))

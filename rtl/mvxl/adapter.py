@@ -110,8 +110,7 @@ class Adapter(wiring.Component):
             control.halted.eq(queues.halted),
             control.waiting.eq(queues.waiting),
         ]
-        for p in range(config.partitions):
-            m.d.comb += control.room[p].eq(queues.room[p])
+        m.d.comb += [queues.asker.eq(control.read_partition), control.room.eq(queues.room)]
 
         # Queues → front end.
         wiring.connect(m, queues.requests, front.requests)

@@ -13,7 +13,8 @@ __all__ = ["BoundsChecker"]
 
 
 class BoundsChecker(wiring.Component):
-    """Checks `used + count ≤ limit`, adds `base + offset`; the answers come a cycle later.
+    """Checks `used + count ≤ limit`, adds `base + offset`; the answers come a cycle later, and stay
+    as they are in cycles without `en`.
 
     Nothing is rounded and nothing wraps: the sum of used and count has 33 bits. A range that ends
     exactly at the limit fits; so does an empty one if `used` is the limit. Where nothing goes
@@ -25,6 +26,7 @@ class BoundsChecker(wiring.Component):
 
     Members
     -------
+    en : In(1)
     limit : In(32)
         Bytes that there are.
     used : In(32)
@@ -38,7 +40,7 @@ class BoundsChecker(wiring.Component):
     length : In(26)
         Where a ring goes round, in units of 64 bytes.
     fits : Out(1)
-        The range of the cycle before is inside the limit.
+        The range of the last such cycle is inside the limit.
     address : Out(config.address_bits)
         Bus address at which it starts, in bytes. Meaningful if the range fits and is not empty.
     to_last : Out(32)
@@ -48,6 +50,7 @@ class BoundsChecker(wiring.Component):
 
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__({
+            "en": In(1),
             "limit": In(OFFSET_BITS),
             "used": In(OFFSET_BITS),
             "count": In(OFFSET_BITS),
@@ -66,9 +69,10 @@ class BoundsChecker(wiring.Component):
         # It lies between −(2³³ − 2) and 2³² − 1, so that 34 bits and a sign hold it.
         room = Signal(signed(OFFSET_BITS + 2))
         m.d.comb += room.eq(self.limit - self.used - self.count)
-        m.d.sync += [
-            self.fits.eq(room >= 0),
-            self.address.eq(self.base + self.offset),
-            self.to_last.eq(Cat(in_bytes, self.length) + ~self.offset),
-        ]
+        with m.If(self.en):
+            m.d.sync += [
+                self.fits.eq(room >= 0),
+                self.address.eq(self.base + self.offset),
+                self.to_last.eq(Cat(in_bytes, self.length) + ~self.offset),
+            ]
         return m

@@ -228,13 +228,16 @@ class CompletionUnit(wiring.Component):
         dropped = Signal()
         halted = Signal()
         status = Signal(Status)
+        good = Signal()         # status is OK
         published = Signal()
         bus_failed = Signal()
         failed = Signal()
         m.d.comb += [
             dropped.eq(self.resetting.bit_select(head.partition, 1) & ~is_raw),
             halted.eq(self.halted.bit_select(head.partition, 1) & is_command),
-            published.eq((status == Status.OK) & ~dropped & (
+            good.eq(~(self.down & (late | (head.kind != Kind.RELEASE))) & ~halted & ~write_failed
+                    & ~read_failed & (head.status == Status.OK)),
+            published.eq(good & ~dropped & (
                 (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0)))),
             bus_failed.eq(is_command & ~dropped & ~halted & (status != Status.TIMEOUT)
                           & (read_failed | write_failed)),
@@ -265,7 +268,7 @@ class CompletionUnit(wiring.Component):
             self.moved.en.eq(done & ((head.kind == Kind.GRANT) | (head.kind == Kind.MVXL))),
             self.moved.partition.eq(head.partition),
             self.moved.first.eq(head.kind == Kind.GRANT),
-            self.moved.good.eq((status == Status.OK) & ~dropped),
+            self.moved.good.eq(good & ~dropped),
             self.moved.offset.eq(head.offset),
             self.moved.count.eq(head.count),
             self.fault.en.eq(done & bus_failed),
@@ -282,12 +285,11 @@ class CompletionUnit(wiring.Component):
                 self.completions.valid.eq(~is_raw),
                 report.partition.eq(head.partition),
                 report.tag.eq(head.tag),
-                report.event.eq(head.event),
+                report.event.eq(head.event | ~good),
                 report.command.eq(is_command),
                 report.reserved.eq(head.notify & holds),
-                report.arrived.eq(published | ((head.kind == Kind.MVCL) & ~dropped
-                                               & (status == Status.OK))),
-                report.sent.eq(published | ((head.kind == Kind.MVCL) & (status == Status.OK))),
+                report.arrived.eq(published | ((head.kind == Kind.MVCL) & ~dropped & good)),
+                report.sent.eq(published | ((head.kind == Kind.MVCL) & good)),
                 report.dropped.eq(dropped),
                 report.status.eq(status),
                 report.dst_id.eq(head.dst_id),

@@ -27,7 +27,7 @@ from .messages import (
     OrderKind,
     Status,
 )
-from .registers import RegisterBank
+from .registers import WORD_BYTES, RegisterBank
 from .turns import WEIGHT_BITS
 from .watchdog import CHANNELS
 
@@ -100,7 +100,7 @@ class Control(wiring.Component):
             "push": Out(data.StructLayout(
                 {"en": 1, "partition": bits, "command": Command(config)})),
             "full": In(everyone),
-            "room": In(range(config.command_queue_depth + 1)).array(everyone),
+            "room": In(range(config.command_queue_depth + 1)),
             "cancel": Out(everyone),
             "resume": Out(everyone),
             "nudge": Out(everyone),
@@ -229,7 +229,7 @@ class Control(wiring.Component):
         m.d.comb += [
             quiet.eq(self.empty & self.idle & ~self.held & self._requests_idle),
             sweep.partition.eq(turn),
-            sweep.held_up.eq(bank.partition_write.strobe.as_value().any()),
+            sweep.held_up.eq(bank.partition_write.some),
             bank.clear.partition.eq(turn),
             self.events_clear.partition.eq(turn),
         ]
@@ -279,13 +279,14 @@ class Control(wiring.Component):
             "dst_offset": ("dst_offset", None, "mvxl_dst", None),
             "count": ("count", "grant_count", "mvxl_count", None),
         }
-        starts = (strobe.command, strobe.grant_command, strobe.mvxl_command, strobe.release)
+        starts = ("command", "grant_command", "mvxl_command", "release")
         parameter_set = Signal(2)
-        for number, start in enumerate(starts):
-            group = Cat(start, *(strobe[names[number]] for names in uses.values()
-                                 if names[number]))
-            with m.If(group.any()):
-                m.d.comb += parameter_set.eq(number)
+        with m.Switch(write.word):
+            for number, start in enumerate(starts):
+                with m.Case(*{registers[name].offset // WORD_BYTES
+                              for name in (start, *(names[number] for names in uses.values()))
+                              if name}):
+                    m.d.comb += parameter_set.eq(number)
         for name, registers_of in uses.items():
             width = ID_BITS if name in ("src_id", "dst_id") else OFFSET_BITS
             memory = ScrubbedMemory(width, depth=4 << config.partition_bits, zeroed=True)
@@ -341,11 +342,14 @@ class Control(wiring.Component):
             with m.If(strobe[name] & registers[name].view(write.data)[name]):
                 m.d.comb += target.eq(own_bit)
         m.d.comb += [
-            self.pop.en.eq(strobe.event_pop & registers["event_pop"].view(write.data).pop),
-            self.pop.partition.eq(write.partition),
             self.compare.en.eq(strobe.completed_compare),
             self.compare.partition.eq(write.partition),
             self.compare.value.eq(write.data),
+        ]
+
+        m.d.sync += [
+            self.pop.en.eq(strobe.event_pop & registers["event_pop"].view(write.data).pop),
+            self.pop.partition.eq(write.partition),
         ]
 
         # Rejected commands are counted, and remembered until STATUS.rejected is written with 1.
@@ -378,14 +382,13 @@ class Control(wiring.Component):
         reader = bank.read_partition
         value = bank.partition_value
         status = value.status
-        rooms = Array(self.room)
         waiting = Array(self.events_waiting)
         m.d.comb += [
             status.ready.eq(ready & ~self.resetting.bit_select(reader, 1)),
             status.idle.eq((self.idle & self.empty).bit_select(reader, 1)),
             status.halted.eq(self.halted.bit_select(reader, 1)),
             status.waiting.eq(self.waiting.bit_select(reader, 1)),
-            status.room.eq(rooms[reader]),
+            status.room.eq(self.room),
             status.events.eq(waiting[reader]),
             value.event_info.kind.eq(self.event.kind),
             value.event_info.status.eq(self.event.status),
@@ -554,13 +557,9 @@ class Control(wiring.Component):
         registers = bank.map.manager
         write = bank.manager_write
         strobe = write.strobe
-        addresses = {}
-        for name in ("src", "dst"):
-            address = addresses[name] = Signal(64, name=f"raw_{name}")
-            with m.If(strobe[f"mvxl_{name}_lo"]):
-                m.d.sync += address[:32].eq(write.data)
-            with m.If(strobe[f"mvxl_{name}_hi"]):
-                m.d.sync += address[32:].eq(write.data)
+        addresses = {name: self._address(m, f"raw_{name}", strobe[f"mvxl_{name}_lo"],
+                                         strobe[f"mvxl_{name}_hi"], write.data)
+                     for name in ("src", "dst")}
         count = Signal(OFFSET_BITS)
         with m.If(strobe.mvxl_count):
             m.d.sync += count.eq(write.data)
@@ -584,11 +583,11 @@ class Control(wiring.Component):
         ]
         end = Signal(config.address_bits + 1)
         beyond = Signal()
-        m.d.comb += beyond.eq(end > 1 << config.address_bits)
+        m.d.comb += beyond.eq(end[-1] & end[:-1].any())
         with m.If(starting):
             m.d.sync += [
-                busy.eq(1), done.eq(0), source.eq(addresses["src"]),
-                destination.eq(addresses["dst"]), self._raw_count.eq(count)]
+                busy.eq(1), done.eq(0), source.eq(addresses["src"].inside),
+                destination.eq(addresses["dst"].inside), self._raw_count.eq(count)]
 
         def refuse(reason: Status) -> None:
             m.d.sync += [busy.eq(0), done.eq(1), status.eq(reason)]
@@ -604,14 +603,14 @@ class Control(wiring.Component):
                 m.next = "DESTINATION"
                 with m.If(self._raw_count == 0):
                     refuse(Status.BAD_COUNT)
-                with m.Elif((addresses["src"] >> config.address_bits).any()):
+                with m.Elif(addresses["src"].beyond):
                     refuse(Status.SRC_BOUNDS)
             with m.State("DESTINATION"):
                 m.d.sync += end.eq(destination + self._raw_count)
                 m.next = "CHECK"
                 with m.If(beyond):
                     refuse(Status.SRC_BOUNDS)
-                with m.Elif((addresses["dst"] >> config.address_bits).any()):
+                with m.Elif(addresses["dst"].beyond):
                     refuse(Status.DST_BOUNDS)
             with m.State("CHECK"):
                 m.next = "START"
@@ -628,6 +627,19 @@ class Control(wiring.Component):
                     m.d.sync += [busy.eq(0), done.eq(1), status.eq(self.completed_status)]
                     m.next = "IDLE"
 
+    def _address(self, m: Module, name: str, low: Signal, high: Signal,
+                 word: Signal) -> data.View:
+        """A bus address that is written in two words: `inside` the width of addresses, and whether
+        it is `beyond`, which an address cannot be that was never written.
+        """
+        bits = self.config.address_bits
+        address = Signal(data.StructLayout({"inside": bits, "beyond": 1}), name=name)
+        with m.If(low):
+            m.d.sync += address.inside[:32].eq(word)
+        with m.If(high):
+            m.d.sync += [address.inside[32:].eq(word), address.beyond.eq((word >> bits - 32).any())]
+        return address
+
     def _entry_changes(self, m: Module, bank: RegisterBank) -> None:
         """The staged entry, its commit, and revokes.
 
@@ -640,7 +652,7 @@ class Control(wiring.Component):
         unit_log2 = ENTRY_UNIT_BYTES.bit_length() - 1
 
         staged_id = Signal(ID_BITS)
-        base = Signal(64)
+        base = self._address(m, "base", strobe.entry_base_lo, strobe.entry_base_hi, write.data)
         length = Signal(OFFSET_BITS)
         access = Signal(data.StructLayout(
             {"valid": 1, "may_send": 1, "may_receive": 1, "ring": 1, "owner": 5}))
@@ -648,10 +660,6 @@ class Control(wiring.Component):
         access_word = registers["entry_access"].view(write.data)
         with m.If(strobe.entry_id):
             m.d.sync += staged_id.eq(write.data)
-        with m.If(strobe.entry_base_lo):
-            m.d.sync += base[:32].eq(write.data)
-        with m.If(strobe.entry_base_hi):
-            m.d.sync += base[32:].eq(write.data)
         with m.If(strobe.entry_length):
             m.d.sync += length.eq(write.data)
         with m.If(strobe.entry_access):
@@ -677,16 +685,16 @@ class Control(wiring.Component):
         reasons = registers["entry_status"]["reason"].encoding
         end = Signal(config.address_bits + 1)
         fault = Signal(3)
-        m.d.sync += end.eq(base[:config.address_bits] + length)
+        m.d.sync += end.eq(base.inside + length)
         with m.If((changed_id >> config.id_bits).any()):
             m.d.comb += fault.eq(reasons["BAD_ID"])
         with m.Elif(revoking):
             m.d.comb += fault.eq(reasons["NONE"])
-        with m.Elif(base[:unit_log2].any() | (base >> config.address_bits).any()):
+        with m.Elif(base.inside[:unit_log2].any() | base.beyond):
             m.d.comb += fault.eq(reasons["BAD_BASE"])
         with m.Elif(length[:unit_log2].any() | (access.valid & (length == 0))):
             m.d.comb += fault.eq(reasons["BAD_LENGTH"])
-        with m.Elif(end > 1 << config.address_bits):
+        with m.Elif(end[-1] & end[:-1].any()):
             m.d.comb += fault.eq(reasons["BAD_END"])
         with m.Elif(access.owner >= config.partitions):
             m.d.comb += fault.eq(reasons["BAD_OWNER"])
@@ -731,7 +739,7 @@ class Control(wiring.Component):
                 m.d.sync += [
                     entry.valid.eq(access.valid & ~revoking),
                     entry.owner.eq(access.owner),
-                    entry.base.eq(base[unit_log2:]),
+                    entry.base.eq(base.inside[unit_log2:]),
                     entry.length.eq(length[unit_log2:]),
                     entry.may_send.eq(access.may_send),
                     entry.may_receive.eq(access.may_receive),
@@ -796,13 +804,14 @@ class Control(wiring.Component):
 
         # What is asked for, until its order is taken. A write while the one before is not done
         # changes nothing.
-        owner = data.StructLayout({"consumes": 1, "id": ID_BITS, "count": OFFSET_BITS})
+        owner = data.StructLayout({"id": ID_BITS, "count": OFFSET_BITS})
         release = data.StructLayout({"token": TOKEN_BITS, "count": OFFSET_BITS})
         m.submodules.owner_requests = owner_requests = BlockMemory(
             owner, depth=config.partitions)
         m.submodules.release_requests = release_requests = BlockMemory(
             release, depth=config.partitions)
         busy = Signal(config.partitions)            # REWIND or CONSUME
+        consumes = Signal(config.partitions)
         done = Signal(config.partitions)
         refused = Signal(config.partitions)
         release_asked = Signal(config.partitions)
@@ -812,7 +821,6 @@ class Control(wiring.Component):
         turn = Signal(config.partition_bits)
         new_owner = Signal(owner)
         m.d.comb += [
-            new_owner.consumes.eq(strobe.consume),
             new_owner.id.eq(Mux(strobe.consume, consume_id.read_data[0], write.data)),
             new_owner.count.eq(count_of),
             owner_requests.write_en.eq((strobe.rewind | strobe.consume)
@@ -851,7 +859,7 @@ class Control(wiring.Component):
             asked.order.kind.eq(Mux(
                 fetched.ends, OrderKind.END, Mux(
                     fetched.releases, OrderKind.RELEASE, Mux(
-                        asked_owner.consumes, OrderKind.CONSUME, OrderKind.REWIND)))),
+                        consumes.bit_select(turn, 1), OrderKind.CONSUME, OrderKind.REWIND)))),
         ]
         m.d.sync += fetched.eq(Mux(self._asked_taken, 0, wanted))
         with m.If(~wanted.as_value().any() | self._asked_taken):
@@ -866,7 +874,8 @@ class Control(wiring.Component):
                            & (self.completed.partition == p)),
             ]
             with m.If(owner_requests.write_en & (write.partition == p)):
-                m.d.sync += [busy[p].eq(1), done[p].eq(0), refused[p].eq(0)]
+                m.d.sync += [busy[p].eq(1), consumes[p].eq(strobe.consume), done[p].eq(0),
+                             refused[p].eq(0)]
             with m.Elif(mine & ((kind == OrderKind.REWIND) | (kind == OrderKind.CONSUME))):
                 m.d.sync += [
                     busy[p].eq(0), done[p].eq(1), refused[p].eq(self.order_status != Status.OK)]

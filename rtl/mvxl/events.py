@@ -314,8 +314,7 @@ class EventUnit(wiring.Component):
             with m.State("SENDER"):
                 m.d.comb += [
                     own.eq(1),
-                    push.eq(done.command & ~done.dropped
-                            & (done.event | (done.status != Status.OK))),
+                    push.eq(done.command & ~done.dropped & done.event),
                     unused.eq(done.command & ~push),
                 ]
                 with m.If(done.reserved):

@@ -239,6 +239,8 @@ class FrontEnd(wiring.Component):
         is_mvxl = Signal()
         is_move = Signal()          # the manager's MVXL
         is_ending = Signal()        # RELEASE or END
+        is_given = Signal()         # MVCL or MVXL: the command says where its bytes go
+        under_grant = Signal()      # MVXL, RELEASE or END
         partition = Signal(config.partition_bits)
         count = Signal(OFFSET_BITS)             # MVXL's is its offset at first
         count_less_1 = Signal(OFFSET_BITS)      # of the cycle before
@@ -260,7 +262,7 @@ class FrontEnd(wiring.Component):
         m.d.comb += offset_first.eq(Mux(
             step == 0, command.op == Op.MVXL, is_mvxl & (step < _MVXL_STEP - 3)))
         with m.If(ordering | ((step == 0) & order_first)):
-            m.d.sync += count.eq(order.count)
+            m.d.sync += count.eq(Mux(order.kind == OrderKind.END, 0, order.count))
         with m.Elif(offset_first):
             m.d.sync += count.eq(command.dst_offset)
         with m.Else():
@@ -275,6 +277,9 @@ class FrontEnd(wiring.Component):
                 is_move.eq(order_first & (order.kind == OrderKind.MOVE)),
                 is_ending.eq(order_first & ((order.kind == OrderKind.RELEASE)
                                             | (order.kind == OrderKind.END))),
+                is_given.eq(~order_first & ((command.op == Op.MVCL) | (command.op == Op.MVXL))),
+                under_grant.eq(Mux(order_first, (order.kind == OrderKind.RELEASE)
+                                   | (order.kind == OrderKind.END), command.op == Op.MVXL)),
                 partition.eq(Mux(order_first, order.partition, self.requests.payload.partition)),
             ]
             with m.If(self.ready & order_first):
@@ -302,7 +307,7 @@ class FrontEnd(wiring.Component):
             table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
             self.grant_partition.eq(partition),
         ]
-        with m.If((is_mvxl | is_ending) & (step != 0)):
+        with m.If(under_grant & (step != 0)):
             m.d.comb += dst_id.eq(grant.dst_id)
         with m.Else():
             m.d.comb += dst_id.eq(Mux(ordering, order.id, command.dst_id))
@@ -320,25 +325,27 @@ class FrontEnd(wiring.Component):
 
         # Checks: the source's and then the destination's row passes by.
         moved_position = Signal(OFFSET_BITS)    # where MVXL's destination begins
+        first_position = Signal(OFFSET_BITS)    # of the message, or of its grant
         position = Signal(OFFSET_BITS)
         moving_on = Signal()    # MVXL's byte position is being found
         has_moved = Signal()
+        m.d.comb += first_position.eq(Mux(under_grant, grant.position, lock.position))
         m.d.sync += [
             moving_on.eq(is_mvxl & (step == _MVXL_STEP - 4)),
             count_less_1.eq(count - 1),
             has_moved.eq(moving_on | (has_moved & (step != 0))),
         ]
-        with m.If(is_mvcl):
+        # MVXL tells its offset in the grant, once the checker is done.
+        with m.If(is_mvcl | (is_mvxl & at_decision)):
             m.d.comb += position.eq(command.dst_offset)
         with m.Elif(has_moved):
             m.d.comb += position.eq(moved_position)
-        with m.Elif(is_mvxl | is_ending):
-            m.d.comb += position.eq(grant.position)
         with m.Else():
-            m.d.comb += position.eq(lock.position)
+            m.d.comb += position.eq(first_position)
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         m.d.comb += [
-            bounds.limit.eq(Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length))),
+            bounds.en.eq(~at_decision),
+            bounds.limit.eq(Mux(under_grant, grant.count, Cat(in_bytes, entry.length))),
             bounds.count.eq(count),
             bounds.length.eq(entry.length),
         ]
@@ -349,7 +356,7 @@ class FrontEnd(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                bounds.used.eq(Mux(is_mvcl | is_mvxl, command.dst_offset, lock.filled)),
+                bounds.used.eq(Mux(is_given, command.dst_offset, lock.filled)),
                 bounds.offset.eq(Mux(is_move, 0, position)),
             ]
         with m.If(is_move):
@@ -369,7 +376,7 @@ class FrontEnd(wiring.Component):
             over.eq(count + ~bounds.to_last),
             beyond.eq(count_less_1 + ~bounds.to_last),
             goes_round.eq(beyond[-1] & ~is_move),
-            next_position.eq(Mux(entry.ring & over[-1], over, position + count)),
+            next_position.eq(Mux(entry.ring & over[-1], over, first_position + count)),
         ]
         with m.If(moving_on):
             m.d.sync += moved_position.eq(next_position)
@@ -486,6 +493,7 @@ class FrontEnd(wiring.Component):
         ]
         m.d.sync += [
             at.eq(now),
+            at.waited.eq(Mux(ordering, 0, now.waited)),
             fenced.eq(before["fenced"]),
             own_locked.eq(before["own_locked"]),
             locked.eq(before["locked"]),
@@ -521,7 +529,7 @@ class FrontEnd(wiring.Component):
         verdict = Signal(Verdict(config))
         patient = Signal()
         m.d.comb += [
-            dst_outside.eq((is_mvcl | is_mvxl) & ~bounds.fits),
+            dst_outside.eq(is_given & ~bounds.fits),
             blocked.eq(stuck | (is_send & ~locked & lock.held & ~bounds.fits)),
             verdict.partition.eq(partition),
             patient.eq(command.wait & ~at.expired),
@@ -644,10 +652,10 @@ class FrontEnd(wiring.Component):
             record.dst_id.eq(Mux(is_mvxl & src_unusable, 0, dst_id)),
             record.receiver.eq(Mux(is_ending, grant.receiver, receiver)),
             record.known.eq(Mux(is_mvxl, ~src_unusable, known)),
-            record.offset.eq(Mux(is_mvxl, command.dst_offset, position)),
+            record.offset.eq(position),
             record.next_position.eq(next_position),
-            record.count.eq(Mux(is_ending & (order.kind == OrderKind.END), 0, count)),
-            record.waited.eq(Mux(ordering, 0, at.waited)),
+            record.count.eq(count),
+            record.waited.eq(at.waited),
             self.mvxl_started.en.eq(is_mvxl & may_move & fits),
             self.mvxl_started.partition.eq(partition),
         ]
@@ -743,7 +751,7 @@ class FrontEnd(wiring.Component):
             self.give.grant.position.eq(lock.position),
             self.give.grant.count.eq(count),
             self.target.address.eq(bounds.address),
-            self.target.first.eq(Mux(went_round, bounds.to_last + 1, count)),
+            self.target.first.eq(piece_less_1 + 1),
             self.target.next.eq(Mux(went_round, Cat(in_bytes, start), 0)),
         ]
         return m

@@ -318,7 +318,7 @@ class Release(data.StructLayout):
 class Completion(data.StructLayout):
     """Something has ended: what its sender, its receiver and the counters are told.
 
-    `command`: it is a command of the partition, counted in COMPLETED, and may give an event.
+    `command`: it is a command of the partition, counted in COMPLETED; `event`: it gives an event.
     `reserved`: room for a notification was taken; `arrived`: it is used, otherwise given back.
     `sent`: it counts as a message of `count` bytes. `dropped`: its partition is in reset; it is
     not told of, and not counted.

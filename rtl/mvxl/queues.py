@@ -66,8 +66,8 @@ class CommandQueues(wiring.Component):
         Bit p: three more commands of partition p may start without running out of event slots.
     crowded : In(1)
         No request may be issued, because a queue behind is nearly full.
-    room : Out(range(command_queue_depth + 1)).array(config.partitions)
-        Free slots of each queue.
+    asker, room : In(config.partition_bits), Out(range(command_queue_depth + 1))
+        Free slots of the queue of partition `asker`.
     idle : Out(config.partitions)
         Bit p: nothing of partition p is in flight.
     empty, halted, waiting : Out(config.partitions)
@@ -105,7 +105,8 @@ class CommandQueues(wiring.Component):
                 "weight": WEIGHT_BITS, "limit_en": 1, "limit": WAIT_BITS})),
             "event_room": In(per_partition),
             "crowded": In(1),
-            "room": Out(range(config.command_queue_depth + 1)).array(per_partition),
+            "asker": In(partition),
+            "room": Out(range(config.command_queue_depth + 1)),
             "idle": Out(per_partition),
             "empty": Out(per_partition),
             "halted": Out(per_partition),
@@ -141,11 +142,11 @@ class CommandQueues(wiring.Component):
         for p in everyone:
             with m.If(accepted_push & (self.push.partition == p)):
                 m.d.sync += pushed[p].eq(pushed[p] + 1)
-            m.d.comb += [
-                self.room[p].eq(depth - (pushed[p] - done[p])[:index_bits + 1]),
-                self.empty[p].eq(pushed[p] == done[p]),
-            ]
+            m.d.comb += self.empty[p].eq(pushed[p] == done[p])
             m.d.sync += self.full[p].eq((pushed[p] ^ done[p]) == depth)
+
+        m.d.comb += self.room.eq(
+            depth - (pushed[self.asker] - done[self.asker])[:index_bits + 1])
 
         # What is known of each partition's head.
         asleep = Signal(config.partitions)

@@ -461,6 +461,10 @@ class WriteSignature(wiring.Signature):
 
     Members
     -------
+    some : Out(1)
+        High in every cycle in which a bit of `strobe` is.
+    word : Out(page.word_bits)
+        Number of the word that is written: byte offset / 4. Valid with `strobe`.
     strobe : Out(page.strobes)
         A bit for each writable register, high for one cycle: the one after the later of the
         handshakes on AW and W. At most one bit is high.
@@ -472,6 +476,8 @@ class WriteSignature(wiring.Signature):
 
     def __init__(self, page: Page, number: str, number_bits: int) -> None:
         super().__init__({
+            "some": Out(1),
+            "word": Out(page.word_bits),
             "strobe": Out(page.strobes),
             number: Out(number_bits),
             "data": Out(WORD_BITS),
@@ -678,6 +684,8 @@ class RegisterBank(wiring.Component):
         taken = self._decode(taken_address, taken_prot)
         m.d.comb += [
             self.partition_write.partition.eq(taken.partition),
+            self.partition_write.word.eq(taken.word),
+            self.manager_write.word.eq(taken.word),
             self.partition_write.data.eq(taken_word),
             self.manager_write.index.eq(taken_index),
             self.manager_write.data.eq(taken_word),
@@ -706,6 +714,7 @@ class RegisterBank(wiring.Component):
                        for register in page if register.is_writable}
             legal.append(here & _any_of(matches.values()))
             stored.append(here & ~keeps & _any_of(matches[r.name] for r in page if r.is_stored))
+            m.d.sync += write.some.eq(accepted & here)
             for name, match in matches.items():
                 m.d.sync += write.strobe[name].eq(accepted & here & ~keeps & match)
         store = Signal()

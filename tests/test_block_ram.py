@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sim/dp16kd.sv: memories of all widths answer as their RTL, and nobody may rely on a collision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from sim import gate_level
+from sim.build import Run, run
+from tb.tb_block_ram import ADDRESS_BITS
+
+NETLIST = "memories_netlist"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A memory: bits of a row, rows, bits of a row that are written alone (0: all together)."""
+
+    width: int
+    depth: int
+    granularity: int = 0
+
+
+#: `careless` ones do not mind what a read returns of a row that is being written.
+SHAPES = {
+    "widest": Shape(36, 512), "half": Shape(18, 1024), "byte": Shape(9, 2048),
+    "nibble": Shape(4, 4096), "pair": Shape(2, 8192), "bit": Shape(1, 16384),
+    "bytes_of_widest": Shape(36, 512, 9), "bytes_of_half": Shape(18, 1024, 9),
+    "careless": Shape(36, 512), "careless_byte": Shape(9, 2048),
+}
+
+INPUTS = {"write_en": In(4), "write_row": In(ADDRESS_BITS), "write_data": In(36),
+          "read_row": In(ADDRESS_BITS)}
+
+
+class Memories(wiring.Component):
+    """A memory of each shape; the same accesses for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__(INPUTS | {name: Out(shape.width) for name, shape in SHAPES.items()})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for name, shape in SHAPES.items():
+            careless = name.startswith("careless")
+            memory = Memory(shape=shape.width, depth=shape.depth, init=[], attrs={
+                "ram_style": "block"} | ({"no_rw_check": 1} if careless else {}))
+            m.submodules[name] = memory
+            write = memory.write_port(granularity=shape.granularity or None)
+            # Yosys looks at the attribute only where it takes the flop into the memory itself.
+            read = memory.read_port(domain="comb" if careless else "sync")
+            data = Signal(shape.width)
+            m.d["sync" if careless else "comb"] += data.eq(read.data)
+            m.d.comb += [
+                write.en.eq(self.write_en if shape.granularity else self.write_en.any()),
+                write.addr.eq(self.write_row),
+                write.data.eq(self.write_data),
+                read.addr.eq(self.read_row),
+                getattr(self, name).eq(data),
+            ]
+        return m
+
+
+class Beside(wiring.Component):
+    """Memories, and an instance of their netlist."""
+
+    def __init__(self, memories: Memories) -> None:
+        self._memories = memories
+        super().__init__(INPUTS | {f"{kind}_{name}": Out(shape.width)
+                                   for kind in ("rtl", "netlist")
+                                   for name, shape in SHAPES.items()})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.rtl = rtl = self._memories
+        inputs: dict[str, Any] = {name: getattr(self, name) for name in INPUTS}
+        m.d.comb += [getattr(rtl, name).eq(value) for name, value in inputs.items()]
+        m.d.comb += [getattr(self, f"rtl_{name}").eq(getattr(rtl, name)) for name in SHAPES]
+        m.submodules.netlist = Instance(
+            NETLIST, i_clk=ClockSignal(), i_rst=ResetSignal(),
+            **{f"i_{name}": value for name, value in inputs.items()},
+            **{f"o_{name}": getattr(self, f"netlist_{name}") for name in SHAPES})
+        return m
+
+
+@pytest.fixture(scope="module")
+def netlist() -> str:
+    return gate_level.netlist(Memories(), NETLIST)
+
+
+def simulate(text: str) -> Run:
+    return run(gate_level.simulator(Beside(Memories()), text), "tb.tb_block_ram",
+               parameters={"memories": {name: shape.depth for name, shape in SHAPES.items()}})
+
+
+def test_memories_answer_as_their_rtl(netlist: str) -> None:
+    assert gate_level.cells(netlist)["DP16KD"] == len(SHAPES)
+    assert [outcome.message for outcome in simulate(netlist).outcomes] == [""]
