@@ -38,6 +38,7 @@ class BoundsSpec(Elaboratable):
         m.submodules.unit = unit = self._unit
         m.d.comb += [
             Assume(ResetSignal() == Initial()),
+            unit.en.eq(AnySeq(1)),
             unit.limit.eq(AnySeq(OFFSET_BITS)),
             unit.used.eq(AnySeq(OFFSET_BITS)),
             unit.count.eq(AnySeq(OFFSET_BITS)),
@@ -46,21 +47,22 @@ class BoundsSpec(Elaboratable):
             unit.length.eq(AnySeq(LENGTH_BITS)),
         ]
 
-        # The inputs of the cycle before, in bytes, as integers: wider than any sum of them.
+        # The inputs of the last cycle with `en`, in bytes, as integers: wider than any sum of them.
         integer_bits = 1 + max(config.address_bits, OFFSET_BITS + 1)
         asked = Signal()
         limit, used, count, base, offset, length = (
             Signal(integer_bits, name=name)
             for name in ("limit", "used", "count", "base", "offset", "length"))
-        m.d.sync += [
-            asked.eq(1),
-            limit.eq(unit.limit),
-            used.eq(unit.used),
-            count.eq(unit.count),
-            base.eq(unit.base),
-            offset.eq(unit.offset),
-            length.eq(unit.length * ENTRY_UNIT_BYTES),
-        ]
+        with m.If(unit.en):
+            m.d.sync += [
+                asked.eq(1),
+                limit.eq(unit.limit),
+                used.eq(unit.used),
+                count.eq(unit.count),
+                base.eq(unit.base),
+                offset.eq(unit.offset),
+                length.eq(unit.length * ENTRY_UNIT_BYTES),
+            ]
 
         inside = Signal()
         space = 1 << config.address_bits

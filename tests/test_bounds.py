@@ -48,6 +48,8 @@ FAULTS = [
      TO_LAST),
     ("last-behind-range", "Cat(in_bytes, self.length) + ~self.offset",
      "Cat(in_bytes, self.length) + ~self.offset - self.count", TO_LAST),
+    ("goes-on-without-en", "with m.If(self.en):", "with m.If(1):", ADDRESS),
+    ("stays-for-ever", "with m.If(self.en):", "with m.If(self.en & ~self.fits):", ADDRESS),
     ("end-for-last", "Cat(in_bytes, self.length) + ~self.offset",
      "Cat(in_bytes, self.length) - self.offset", TO_LAST),
 ]
@@ -129,17 +131,24 @@ def test_edges(used: int, count: int, fits: bool, offset: int) -> None:
     unit = BoundsChecker(CONFIG)
 
     async def bench(ctx) -> None:
+        ctx.set(unit.en, 1)
         ctx.set(unit.limit, 128)
         ctx.set(unit.used, used)
         ctx.set(unit.count, count)
         ctx.set(unit.base, 0x1000)
         ctx.set(unit.offset, offset)
         ctx.set(unit.length, 128 // 64)
-        await ctx.tick()
-        assert ctx.get(unit.fits) == fits
-        assert ctx.get(unit.address) == 0x1000 + offset
-        if offset < 128:
-            assert ctx.get(unit.to_last) == 127 - offset
+        for _ in range(2):      # and they stay
+            await ctx.tick()
+            assert ctx.get(unit.fits) == fits
+            assert ctx.get(unit.address) == 0x1000 + offset
+            if offset < 128:
+                assert ctx.get(unit.to_last) == 127 - offset
+            ctx.set(unit.en, 0)
+            ctx.set(unit.limit, 127 if fits else 1 << 31)
+            ctx.set(unit.used, 127 if fits else 0)
+            ctx.set(unit.count, 127 if fits else 0)
+            ctx.set(unit.offset, 5)
 
     sim = Simulator(unit)
     sim.add_clock(1e-6)

@@ -37,6 +37,9 @@ REFUSALS = (Status.ABORTED, Status.BAD_OP, Status.SRC_FAULT, Status.DST_FULL, St
 #: What a `Proposal` tells, and comes out again with its completion.
 TOLD = ("partition", "tag", "event", "dst_id", "receiver", "known", "offset", "count", "waited")
 
+#: What of it comes out as it was.
+SAME = tuple(name for name in TOLD if name != "event")
+
 #: Cycles in which everything that is in flight ends once the memory is down.
 TIMEOUT_CYCLES_EACH = 4
 
@@ -285,9 +288,11 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 assert report.status == status, "the status is wrong"
                 published = message.publishes(status, dropped)
                 if message.kind is not Kind.RAW:
-                    assert tuple(report[name] for name in TOLD) == tuple(
-                        getattr(message, name) for name in TOLD), \
+                    assert tuple(report[name] for name in SAME) == tuple(
+                        getattr(message, name) for name in SAME), \
                         "the completion is another command's"
+                    assert report.event == (message.event or status is not Status.OK), \
+                        "an event is due if asked for, and of every failure"
                     arrived = published or (message.kind is Kind.MVCL and not dropped
                                             and status is Status.OK)
                     assert (report.command, report.reserved, report.arrived, report.dropped) == (
@@ -542,10 +547,10 @@ FAULTS = [
     ("aborted-not", "with m.Elif(halted):", "with m.Elif(halted & moves):", "the status is wrong"),
     ("end-of-a-grant-aborted", ".bit_select(head.partition, 1) & is_command)",
      ".bit_select(head.partition, 1))", "wrong"),
-    ("cursor-after-failure", "published.eq((status == Status.OK) & ", "published.eq(",
+    ("cursor-after-failure", "published.eq(good & ~dropped & (", "published.eq(~dropped & (",
      "the release is wrong"),
-    ("cursor-in-reset", "published.eq((status == Status.OK) & ~dropped & (",
-     "published.eq((status == Status.OK) & (", "the release is wrong"),
+    ("cursor-in-reset", "published.eq(good & ~dropped & (", "published.eq(good & (",
+     "the release is wrong"),
     ("published-without-bytes", " & (head.count != 0))))", ")))", "the release is wrong"),
     ("cursor-of-mvcl", "(head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE)",
      "(head.kind == Kind.SEND) | (head.kind == Kind.MVCL) | ((head.kind == Kind.RELEASE)",
@@ -589,16 +594,24 @@ FAULTS = [
      "is_command.eq(~is_raw)", "wrong"),
     ("dropped-lost", "report.dropped.eq(dropped)", "report.dropped.eq(0)",
      "what the completion means"),
-    ("moved-in-reset", "self.moved.good.eq((status == Status.OK) & ~dropped)",
-     "self.moved.good.eq(status == Status.OK)", "moved is wrong"),
-    ("moved-although-failed", "self.moved.good.eq((status == Status.OK) & ~dropped)",
+    ("moved-in-reset", "self.moved.good.eq(good & ~dropped)", "self.moved.good.eq(good)",
+     "moved is wrong"),
+    ("moved-although-failed", "self.moved.good.eq(good & ~dropped)",
      "self.moved.good.eq(~dropped)", "moved is wrong"),
+    ("failure-without-event", "report.event.eq(head.event | ~good)",
+     "report.event.eq(head.event)", "an event is due"),
+    ("good-although-down", "good.eq(~(self.down & (late | (head.kind != Kind.RELEASE))) & ",
+     "good.eq(", "the release is wrong|what the completion means|an event is due|moved is wrong"),
+    ("good-although-refused", "                    & ~read_failed & (head.status == Status.OK))",
+     "                    & ~read_failed)", "an event is due"),
+    ("good-although-a-read-failed", "& ~read_failed & (head.status", "& (head.status",
+     "the release is wrong|what the completion means|an event is due|moved is wrong"),
     ("grant-not-first", "self.moved.first.eq(head.kind == Kind.GRANT)",
      "self.moved.first.eq(head.kind == Kind.MVXL)", "moved is wrong"),
-    ("release-times-out-always", "self.down & (late | (head.kind != Kind.RELEASE))",
-     "self.down", "wrong"),
-    ("only-orphans-time-out", "self.down & (late | (head.kind != Kind.RELEASE))",
-     "self.down & late", "wrong"),
+    ("release-times-out-always", "with m.If(self.down & (late | (head.kind != Kind.RELEASE))):",
+     "with m.If(self.down):", "wrong"),
+    ("only-orphans-time-out", "with m.If(self.down & (late | (head.kind != Kind.RELEASE))):",
+     "with m.If(self.down & late):", "wrong"),
     ("waits-for-the-memory", "(~moves | (self.down & ~end_there))", "~moves",
      "not ended although|does not complete"),
     ("end-of-a-grant-past-orphans", "late.eq(moves | holds)", "late.eq(moves)",

@@ -36,8 +36,8 @@ HALF = 1 << 31
 class Message:
     """A command that was started, or (`command` is 0) the end of a grant.
 
-    `reserved`: it holds a notification's room; `arrived`: that will be used. `sent` and `known`
-    are not for events.
+    `event`: one is due, as it is for every failure. `reserved`: it holds a notification's room;
+    `arrived`: that will be used. `sent` and `known` are not for events.
     """
 
     partition: int
@@ -53,8 +53,8 @@ class Message:
     count: int
 
     def own_event(self) -> tuple[int, ...] | None:
-        """The sender's event, in the order of `Event`; a failure always makes one."""
-        if not self.command or (not self.event and self.status == Status.OK):
+        """The sender's event, in the order of `Event`."""
+        if not self.command or not self.event:
             return None
         there = self.status == Status.OK
         return (EventKind.COMPLETION.value, self.status.value, self.tag,
@@ -186,7 +186,8 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                     status = dice.choice((Status.RECEIVER_BUSY, Status.BAD_COUNT))
                 reserved = notify and moved
                 querying = Message(
-                    partition=p, tag=tag, event=dice.randrange(2), command=int(command),
+                    partition=p, tag=tag, command=int(command),
+                    event=1 if status is not Status.OK else dice.randrange(2),
                     reserved=int(reserved), status=status,
                     # An end of a grant without bytes is OK, and no notification.
                     arrived=int(reserved and not failed and (command or dice.random() < 0.5)),
@@ -482,8 +483,9 @@ FAULTS = [
      "returned.write_en.eq(freeing & ~freeing_own)", "quota not given back|room_freed does not"),
     ("both-give-back-at-once", "with m.Elif(~freeing):", "with m.Else():",
      "room_freed|quota|held up"),
-    ("failure-without-event", "(done.event | (done.status != Status.OK))", "done.event",
+    ("failure-without-event", "& done.event)", "& done.event & (done.status == Status.OK))",
      "events lost"),
+    ("event-unasked", "& done.event)", ")", "events lost"),
     ("failure-notified", "with m.If(done.arrived):", "with m.If(1):", "events lost"),
     ("refusal-notified", "with m.If(done.reserved):", "with m.If(1):",
      "taken in another cycle"),
@@ -501,7 +503,7 @@ FAULTS = [
     ("slot-of-another", "read_origin.addr.eq(Cat(popped_row, popped_by))",
      "read_origin.addr.eq(Cat(popped_row, popper))", "room|quota"),
     ("dropped-but-told", "push.eq(done.command & ~done.dropped", "push.eq(done.command",
-     "events lost"),
+     "events lost|no room any more"),
     ("dropped-but-counted", "counting.eq(done.command & ~done.dropped)",
      "counting.eq(done.command)", "COMPLETED is wrong"),
     ("end-of-a-grant-counted", "counting.eq(done.command & ~done.dropped)",
@@ -509,7 +511,7 @@ FAULTS = [
     ("end-of-a-grant-told", "push.eq(done.command & ~done.dropped", "push.eq(~done.dropped",
      "events lost"),
     ("end-of-a-grant-frees-a-slot", "unused.eq(done.command & ~push)", "unused.eq(~push)",
-     "room for own events"),
+     "room for own events|no room any more"),
     ("clear-is-not-compared", "comparing.eq(self.compare.en | counting | self.cleared)",
      "comparing.eq(self.compare.en | counting)", "reached is wrong"),
     ("clear-keeps-the-compare-value", "compares.write_en.eq(self.compare.en | self.cleared)",
