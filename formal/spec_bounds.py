@@ -38,6 +38,7 @@ class BoundsSpec(Elaboratable):
         m.submodules.unit = unit = self._unit
         m.d.comb += [
             Assume(ResetSignal() == Initial()),
+            unit.en.eq(AnySeq(1)),
             unit.limit.eq(AnySeq(OFFSET_BITS)),
             unit.used.eq(AnySeq(OFFSET_BITS)),
             unit.count.eq(AnySeq(OFFSET_BITS)),
@@ -46,21 +47,22 @@ class BoundsSpec(Elaboratable):
             unit.length.eq(AnySeq(LENGTH_BITS)),
         ]
 
-        # The inputs of the cycle before, in bytes, as integers: wider than any sum of them.
+        # The inputs of the last cycle with `en`, in bytes, as integers: wider than any sum of them.
         integer_bits = 1 + max(config.address_bits, OFFSET_BITS + 1)
         asked = Signal()
         limit, used, count, base, offset, length = (
             Signal(integer_bits, name=name)
             for name in ("limit", "used", "count", "base", "offset", "length"))
-        m.d.sync += [
-            asked.eq(1),
-            limit.eq(unit.limit),
-            used.eq(unit.used),
-            count.eq(unit.count),
-            base.eq(unit.base),
-            offset.eq(unit.offset),
-            length.eq(unit.length * ENTRY_UNIT_BYTES),
-        ]
+        with m.If(unit.en):
+            m.d.sync += [
+                asked.eq(1),
+                limit.eq(unit.limit),
+                used.eq(unit.used),
+                count.eq(unit.count),
+                base.eq(unit.base),
+                offset.eq(unit.offset),
+                length.eq(unit.length * ENTRY_UNIT_BYTES),
+            ]
 
         inside = Signal()
         space = 1 << config.address_bits
@@ -70,8 +72,8 @@ class BoundsSpec(Elaboratable):
                 Assert(~unit.fits | inside, "nothing is wrongly granted"),
                 Assert(~inside | unit.fits, "nothing is wrongly refused"),
                 Assert(unit.address == (base + offset) % space, "address is base + offset"),
-                Assert((offset > length) | (unit.to_end == length - offset),
-                       "to_end is length - offset"),
+                Assert((offset >= length) | (unit.to_last == length - offset - 1),
+                       "to_last is length - offset - 1"),
             ]
             # An entry that nothing goes round in: `limit` bytes from `base`.
             byte = AnyConst(OFFSET_BITS)
@@ -95,9 +97,9 @@ class BoundsSpec(Elaboratable):
                       & (used + count > top), "would fit but for the carry"),
                 Cover(unit.fits & full & (used == offset) & (base + limit == space) & (count > 1),
                       "ends exactly at the end of the address space"),
-                Cover((offset == length) & (offset != 0) & (unit.to_end == 0),
-                      "nothing is left to the end"),
-                Cover((offset == 0) & (unit.to_end == top + 1 - ENTRY_UNIT_BYTES),
+                Cover((offset + 1 == length) & (offset != 0) & (unit.to_last == 0),
+                      "starts at the last byte"),
+                Cover((offset == 0) & (unit.to_last == top - ENTRY_UNIT_BYTES),
                       "all of the longest entry is left"),
             ]
             if config.address_bits > OFFSET_BITS:

@@ -2,7 +2,8 @@
 """Where the front end places a message: in one piece or, round a ring's end, in two (SPEC G3).
 
 The front end's own equations between its lookups and its outputs are taken out of it and put
-beside its bounds checker. What a lookup gives, and what a request asks for, is free if it is legal.
+beside its bounds checker. What a lookup gives, and what a request asks for, is free if it is legal;
+what is there before the lookup, or in the next slot, is anything.
 """
 
 from __future__ import annotations
@@ -11,28 +12,34 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from amaranth.asserts import AnyConst, Initial
+from amaranth.asserts import AnyConst, AnySeq, Initial
 from amaranth.hdl import (
-    Assert, Assume, Const, Cover, Elaboratable, Fragment, Module, Mux, ResetSignal, Signal)
+    Assert, Assume, Const, Cover, Elaboratable, Fragment, Module, Mux, ResetSignal, Signal, Value)
 
 from mvxl import front
 from mvxl.bounds import BoundsChecker
 from mvxl.config import ENTRY_UNIT_BYTES, AdapterConfig
 from mvxl.lock import LockUnit
-from mvxl.messages import Op
-from mvxl.table import TranslationTable, lookup_cycles
+from mvxl.messages import Op, OrderKind
+from mvxl.table import TranslationTable
 
 from .run import Job
 
 __all__ = ["KINDS", "RingSpec", "jobs"]
 
+_OPS = {"send": Op.SEND, "mvcl": Op.MVCL, "grant": Op.GRANT, "mvxl": Op.MVXL, "release": Op.SEND}
+
 #: Local signals of the front end at which its equations are cut: they tell what a slot is for,
 #: and how far it is.
-_CUTS = ("step", "at_decision", "at_source", "ordering", "is_send", "is_mvcl", "is_grant",
-         "is_mvxl", "is_move", "is_ending", "moves")
+_CUTS = ("step", "order_first", "at_decision", "at_source", "ordering", "is_send", "is_mvcl",
+         "is_grant", "is_mvxl", "is_move", "is_ending", "is_given", "under_grant",
+         "partition", "moves")
 
-#: What places a range in an entry.
-KINDS = ("send", "mvcl", "grant", "mvxl", "release")
+#: What places a range in an entry, and in which step of its slot it is decided.
+KINDS = {"send": 3, "mvcl": 3, "grant": 3, "mvxl": 8, "release": 6}
+
+#: Cycles from a slot's first one to the last one in which it has an effect, at most.
+_CYCLES = max(KINDS.values()) + 2
 
 
 class RingSpec(Elaboratable):
@@ -67,65 +74,85 @@ class RingSpec(Elaboratable):
         writes = unit.writes
         m.submodules.equations = _equations(
             inner, (unit.reads.payload.as_value(), writes.valid, writes.payload.as_value(),
-                    unit.give.as_value(), local["next_position"],
+                    unit.target.as_value(), local["next_position"],
                     *(getattr(bounds, name) for name in
-                      ("limit", "used", "count", "base", "offset", "length"))),
+                      ("en", "limit", "used", "count", "base", "offset", "length"))),
             [local[name] for name in _CUTS])
 
-        # A slot, from the step on in which the source's row is there; then the destination's is.
+        # A slot from its first cycle on. In the cycle after the decision the next one begins.
         kinds = {name: Const(name == self._kind, 1) for name in KINDS}
-        time = Signal(range(8))
-        decision = Signal(range(5))
+        decision = KINDS[self._kind]
+        time = Signal(range(_CYCLES + 2))
         decided = Signal()
+        over = Signal()         # what the slot was for is known no longer
         row, command, grant = table.entry, unit.requests.payload.command, unit.grant
         count = Signal(32)
         source_base, own_base = Signal(config.base_bits), Signal(config.base_bits)
-        m.d.sync += time.eq(Mux(time == 7, 7, time + 1))
+        under_grant = kinds["mvxl"] | kinds["release"]
+        # The rows of source and destination; the grant, which is looked up first, and its row.
+        at_source = (time == 1) | ((time == 6) & kinds["mvxl"])
+        own_row = (time >= (4 if self._kind in ("mvxl", "release") else 2)) & ~over
+        m.d.sync += time.eq(Mux(time == _CYCLES + 1, time, time + 1))
+
+        def known(there: Value, value: Value) -> Value:
+            """The value where it is `there`, and anything elsewhere."""
+            return Mux(there, value, AnySeq(len(value)))
+
+        def given(signal: Signal, there: Value) -> Signal:
+            """What `signal` is where it is `there`: anything, but the same in every cycle."""
+            value = Signal(len(signal), name="given")
+            m.d.comb += [value.eq(AnyConst(len(signal))), signal.eq(known(there, value))]
+            return value
+
+        row_length, ring = given(row.length, own_row), given(row.ring, own_row)
+        dst_offset, src_offset = (
+            given(signal, time <= decision) for signal in (command.dst_offset, command.src_offset))
+        lock_position, filled = (
+            given(signal, (time >= 2) & ~over) for signal in (lock.position, lock.filled))
+        grant_position, grant_count, src_address = (
+            given(signal, (time >= 3) & ~over)
+            for signal in (grant.position, grant.count, grant.src_address))
         m.d.comb += [
             Assume(ResetSignal() == Initial()),
-            decision.eq(Mux(kinds["mvxl"], 4, Mux(kinds["release"], 3, 2))),
             decided.eq(time == decision),
-            local["step"].eq(Mux(time <= decision, lookup_cycles(config) + time, 0)),
-            local["at_source"].eq(time == 0),
+            over.eq(time > decision + 1),
+            local["step"].eq(Mux(time <= decision, time,
+                                 known(time == decision + 1, Const(0, len(local["step"]))))),
+            local["order_first"].eq(known(time <= decision, kinds["release"])),
+            local["ordering"].eq(known(~over, kinds["release"] & (time > 0) & (time <= decision))),
+            local["at_source"].eq(known(~over, at_source)),
             local["at_decision"].eq(decided),
-            local["is_send"].eq(kinds["send"]),
-            local["is_mvcl"].eq(kinds["mvcl"]),
-            local["is_grant"].eq(kinds["grant"]),
-            local["is_mvxl"].eq(kinds["mvxl"]),
-            local["is_ending"].eq(kinds["release"]),
-            local["ordering"].eq(kinds["release"]),
+            local["is_move"].eq(known(~over, Const(0, 1))),
+            local["is_given"].eq(known(~over, kinds["mvcl"] | kinds["mvxl"])),
+            local["under_grant"].eq(known(~over, under_grant)),
+            local["partition"].eq(AnySeq(len(local["partition"]))),
+            local["is_ending"].eq(known(~over, kinds["release"])),
+            *(local[f"is_{name}"].eq(known(~over, kinds[name]))
+              for name in ("send", "mvcl", "grant", "mvxl")),
             local["moves"].eq(decided & bounds.fits & ~kinds["release"]),
-            command.op.eq(Op.SEND),
-            command.count.eq(count),
-            command.dst_offset.eq(AnyConst(32)),
-            command.src_offset.eq(AnyConst(32)),
-            unit.orders.payload.count.eq(count),
+            command.op.eq(known(time <= decision, Const(_OPS[self._kind].value, 4))),
+            command.count.eq(known(time <= decision, count)),
+            unit.orders.payload.kind.eq(OrderKind.RELEASE),
+            unit.orders.payload.count.eq(known(time <= decision, count)),
             count.eq(AnyConst(32)),
-            row.base.eq(Mux(time == 0, source_base, own_base)),
+            row.base.eq(known(own_row | at_source,
+                              Mux(at_source & ~kinds["mvxl"], source_base, own_base))),
             source_base.eq(AnyConst(config.base_bits)),
             own_base.eq(AnyConst(config.base_bits)),
-            row.length.eq(AnyConst(len(row.length))),
-            row.ring.eq(AnyConst(1)),
-            lock.position.eq(AnyConst(32)),
-            lock.filled.eq(AnyConst(32)),
-            grant.position.eq(AnyConst(32)),
-            grant.count.eq(AnyConst(32)),
-            grant.src_address.eq(AnyConst(config.address_bits)),
         ]
 
         # In bytes, as integers that never wrap.
         bits = config.address_bits + 3
         base, length, position, start, end = (
             Signal(bits, name=name) for name in ("base", "length", "position", "start", "end"))
-        ring = row.ring
         held = kinds["mvxl"] | kinds["release"]     # under a grant
         reached = Signal(bits)                      # behind the range, as if nothing went round
         m.d.comb += [
             base.eq(own_base * ENTRY_UNIT_BYTES),
-            length.eq(row.length * ENTRY_UNIT_BYTES),
-            position.eq(Mux(kinds["mvcl"], command.dst_offset, _round(Mux(
-                held, grant.position + Mux(kinds["mvxl"], command.dst_offset, 0),
-                lock.position), ring, length))),
+            length.eq(row_length * ENTRY_UNIT_BYTES),
+            position.eq(Mux(kinds["mvcl"], dst_offset, _round(Mux(
+                held, grant_position + Mux(kinds["mvxl"], dst_offset, 0),
+                lock_position), ring, length))),
             reached.eq(start + count),
             end.eq(Mux(reached > length, base + length, base + reached)),
 
@@ -133,19 +160,19 @@ class RingSpec(Elaboratable):
             Assume(length > 0),
             Assume(base + length <= 1 << config.address_bits),
             # Where a message is placed: in a ring, inside it; otherwise behind what is there.
-            Assume(~ring | (lock.position < length)),
-            Assume(ring | (lock.position == lock.filled)),
+            Assume(~ring | (lock_position < length)),
+            Assume(ring | (lock_position == filled)),
             # A grant had room when it was given.
-            Assume(grant.count <= length),
-            Assume(Mux(ring, grant.position < length,
-                       grant.position + grant.count <= length)),
+            Assume(grant_count <= length),
+            Assume(Mux(ring, grant_position < length,
+                       grant_position + grant_count <= length)),
             Assume(kinds["release"] | (count > 0)),
-            Assume(~kinds["release"] | (count <= grant.count)),
+            Assume(~kinds["release"] | (count <= grant_count)),
         ]
 
         # What is asserted in one cycle helps in the next one: all else counts from `start`.
-        limit = Mux(kinds["mvxl"], grant.count, length)
-        used = Mux(kinds["mvxl"] | kinds["mvcl"], command.dst_offset, lock.filled)
+        limit = Mux(kinds["mvxl"], grant_count, length)
+        used = Mux(kinds["mvxl"] | kinds["mvcl"], dst_offset, filled)
         room = kinds["release"] | (used + count <= limit)
         with m.If(time == decision - 1):
             m.d.sync += start.eq(bounds.offset)
@@ -185,8 +212,8 @@ class RingSpec(Elaboratable):
         lane = config.data_bytes
         source = Signal(config.address_bits)
         source_lane = source % lane
-        m.d.comb += source.eq(command.src_offset + Mux(
-            kinds["mvxl"], grant.src_address, source_base * ENTRY_UNIT_BYTES))
+        m.d.comb += source.eq(src_offset + Mux(
+            kinds["mvxl"], src_address, source_base * ENTRY_UNIT_BYTES))
         with m.If(decided & local["moves"]):
             m.d.comb += Assert(unit.reads.payload.address == source, "the source's address")
         with m.If(writes.valid):
@@ -219,8 +246,8 @@ class RingSpec(Elaboratable):
             ]
 
         # What a processor is told.
-        target = unit.give.target
-        with m.If(decided & kinds["grant"] & bounds.fits):
+        target = unit.target
+        with m.If(first_now & kinds["grant"] & granted):
             m.d.comb += [
                 Assert(target.address == base + start, "a processor is told the address"),
                 Assert(target.address + target.first == end, "a processor is told where it ends"),
@@ -240,7 +267,7 @@ class RingSpec(Elaboratable):
                 Cover(through & ring & whole & (reached == length), "up to the end exactly"),
             ]
         if self._kind == "mvxl":
-            m.d.comb += Cover(through & whole & (start < grant.position),
+            m.d.comb += Cover(through & whole & (start < grant_position),
                               "begins behind the ring's end")
         if self._kind != "release":
             m.d.comb += Cover(through & ~ring & whole & (reached == length),
@@ -296,7 +323,7 @@ def _equations(unit: Fragment, roots: Iterable[Any], cuts: Iterable[Signal]) -> 
 
 
 def jobs() -> list[Job]:
-    """A slot is over after seven cycles, and everything else stays, so that these are all."""
+    """A slot is over after so many cycles, and nothing of it stays, so that these are all."""
     found = []
     for name, kinds in (("tiny", KINDS), ("large", ("send", "mvxl"))):
         for kind in kinds:
@@ -304,8 +331,9 @@ def jobs() -> list[Job]:
                 return RingSpec(AdapterConfig.named(name), kind)
             covers = {"release": 1, "mvcl": 1, "mvxl": 6}.get(kind, 5)
             found += [
-                Job(name=f"ring-{kind}-{name}", spec=spec, mode="bmc", depth=8, min_asserts=10),
-                Job(name=f"ring-{kind}-{name}-cover", spec=spec, mode="cover", depth=8,
-                    min_asserts=covers),
+                Job(name=f"ring-{kind}-{name}", spec=spec, mode="bmc",
+                    depth=_CYCLES + 1, min_asserts=10),
+                Job(name=f"ring-{kind}-{name}-cover", spec=spec, mode="cover",
+                    depth=_CYCLES + 1, min_asserts=covers),
             ]
     return found

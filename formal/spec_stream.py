@@ -41,15 +41,18 @@ class BufferSpec(Elaboratable):
         Cycles from a transfer into the empty unit to valid at `o`.
     margin : int
         Payloads that its output `roomy` promises to take. 0: it has none.
+    rests : bool
+        Behind a payload that leaves, `o` has none for a cycle.
     """
 
     def __init__(self, unit: Any, *, least: int, most: int, latency: int,
-                 margin: int = 0) -> None:
+                 margin: int = 0, rests: bool = False) -> None:
         self._unit = unit
         self._least = least
         self._most = most
         self._latency = latency
         self._margin = margin
+        self._rests = rests
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -93,11 +96,15 @@ class BufferSpec(Elaboratable):
 
         # With nothing at the output, a payload inside shows up soon, and ready has no say.
         waited = Signal(range(self._latency + 1))
-        with m.If(o.valid | (inside == 0)):
+        resting = Signal()
+        if self._rests:
+            m.d.sync += resting.eq(leaves)
+            m.d.comb += Assert(~resting | ~o.valid, "rests behind each")
+        with m.If(o.valid | resting | (inside == 0)):
             m.d.sync += waited.eq(0)
         with m.Else():
             m.d.sync += waited.eq(waited + 1)
-        m.d.comb += Assert((inside == 0) | o.valid | (waited < self._latency - 1),
+        m.d.comb += Assert((inside == 0) | o.valid | resting | (waited < self._latency - 1),
                            "shows up in time")
 
         full = Signal()
@@ -127,16 +134,16 @@ class BufferSpec(Elaboratable):
         m.d.sync += owed.eq(promised - (enters & (promised != 0)))
         m.d.comb += [
             Assert((promised == 0) | self._unit.i.ready, "roomy holds what it promises"),
-            Assert((inside + self._margin + 2 > self._least) | roomy, "roomy if there is room"),
+            Assert((inside + self._margin + 1 > self._least) | roomy, "roomy if there is room"),
             Cover(~roomy & (inside > 0), "not roomy"),
         ]
 
 
 def queue_spec(unit: Queue, *, depth: int, block: bool = False, bypass: bool = False,
-               margin: int = 1) -> BufferSpec:
+               leisurely: bool = False, margin: int = 1) -> BufferSpec:
     """The contract of a queue made with these parameters, with the sizes that `Queue` documents."""
     return BufferSpec(unit, least=depth, most=depth + (2 if block else 1),
-                      latency=3 if block else 1 if bypass else 2, margin=margin)
+                      latency=3 if block else 1 if bypass else 2, margin=margin, rests=leisurely)
 
 
 def skid_spec(unit: SkidBuffer) -> BufferSpec:
@@ -154,14 +161,19 @@ def jobs() -> list[Job]:
         specs[name] = lambda: queue_spec(Queue(PAYLOAD_BITS, **options), **options)
 
     for depth in (2, 4, 8):
-        add_queue(f"queue-{depth}", depth=depth, margin=2)
-        add_queue(f"block-{depth}", depth=depth, margin=depth, block=True)
+        add_queue(f"queue-{depth}", depth=depth, margin=min(2, depth - 1))
+        add_queue(f"block-{depth}", depth=depth, margin=depth - 1, block=True)
         add_queue(f"bypass-{depth}", depth=depth, bypass=True)
         add_queue(f"block-bypass-{depth}", depth=depth, block=True, bypass=True)
+        add_queue(f"leisurely-{depth}", depth=depth, leisurely=True)
+        add_queue(f"leisurely-block-{depth}", depth=depth, block=True, leisurely=True)
+        add_queue(f"leisurely-bypass-{depth}", depth=depth, bypass=True, leisurely=True,
+                  margin=depth // 2)
     found = []
     for name, spec in specs.items():
         found += [
             Job(name=f"stream-{name}", spec=spec, mode="pdr", min_asserts=7),
-            Job(name=f"stream-{name}-cover", spec=spec, mode="cover", depth=26, min_asserts=4),
+            Job(name=f"stream-{name}-cover", spec=spec, mode="cover",
+                depth=40 if "leisurely" in name else 26, min_asserts=4),
         ]
     return found

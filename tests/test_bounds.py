@@ -29,7 +29,7 @@ def test_proof(name: str) -> None:
 GRANTED = "nothing is wrongly granted"
 REFUSED = "nothing is wrongly refused"
 ADDRESS = "address is base + offset"
-TO_END = "to_end is length - offset"
+TO_LAST = "to_last is length - offset - 1"
 
 
 FAULTS = [
@@ -44,10 +44,14 @@ FAULTS = [
     ("address-without-carry", "self.base + self.offset", "self.base | self.offset", ADDRESS),
     ("address-of-used", "self.base + self.offset", "self.base + self.used", ADDRESS),
     ("offset-of-31-bits", "self.base + self.offset", "self.base + self.offset[:31]", ADDRESS),
-    ("end-in-units", "Cat(in_bytes, self.length) - self.offset", "self.length - self.offset",
-     TO_END),
-    ("end-behind-range", "Cat(in_bytes, self.length) - self.offset",
-     "Cat(in_bytes, self.length) - self.offset - self.count", TO_END),
+    ("last-in-units", "Cat(in_bytes, self.length) + ~self.offset", "self.length + ~self.offset",
+     TO_LAST),
+    ("last-behind-range", "Cat(in_bytes, self.length) + ~self.offset",
+     "Cat(in_bytes, self.length) + ~self.offset - self.count", TO_LAST),
+    ("goes-on-without-en", "with m.If(self.en):", "with m.If(1):", ADDRESS),
+    ("stays-for-ever", "with m.If(self.en):", "with m.If(self.en & ~self.fits):", ADDRESS),
+    ("end-for-last", "Cat(in_bytes, self.length) + ~self.offset",
+     "Cat(in_bytes, self.length) - self.offset", TO_LAST),
 ]
 
 
@@ -127,16 +131,24 @@ def test_edges(used: int, count: int, fits: bool, offset: int) -> None:
     unit = BoundsChecker(CONFIG)
 
     async def bench(ctx) -> None:
+        ctx.set(unit.en, 1)
         ctx.set(unit.limit, 128)
         ctx.set(unit.used, used)
         ctx.set(unit.count, count)
         ctx.set(unit.base, 0x1000)
         ctx.set(unit.offset, offset)
         ctx.set(unit.length, 128 // 64)
-        await ctx.tick()
-        assert ctx.get(unit.fits) == fits
-        assert ctx.get(unit.address) == 0x1000 + offset
-        assert ctx.get(unit.to_end) == 128 - offset
+        for _ in range(2):      # and they stay
+            await ctx.tick()
+            assert ctx.get(unit.fits) == fits
+            assert ctx.get(unit.address) == 0x1000 + offset
+            if offset < 128:
+                assert ctx.get(unit.to_last) == 127 - offset
+            ctx.set(unit.en, 0)
+            ctx.set(unit.limit, 127 if fits else 1 << 31)
+            ctx.set(unit.used, 127 if fits else 0)
+            ctx.set(unit.count, 127 if fits else 0)
+            ctx.set(unit.offset, 5)
 
     sim = Simulator(unit)
     sim.add_clock(1e-6)

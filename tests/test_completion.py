@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 from formal.mutants import mutated
 from mvxl import completion
 from mvxl.config import OFFSET_BITS, AdapterConfig
-from mvxl.messages import InFlight, Kind, Status, WriteEnd
+from mvxl.messages import Acceptance, Kind, Proposal, Status, WriteEnd
 
 CONFIGS = {
     "small": AdapterConfig(
@@ -34,8 +34,11 @@ NO_COMMAND = (Kind.RELEASE, Kind.RAW)
 REFUSALS = (Status.ABORTED, Status.BAD_OP, Status.SRC_FAULT, Status.DST_FULL, Status.CANCELLED,
             Status.STALE)
 
-#: What an `InFlight` tells, and comes out again with its completion.
+#: What a `Proposal` tells, and comes out again with its completion.
 TOLD = ("partition", "tag", "event", "dst_id", "receiver", "known", "offset", "count", "waited")
+
+#: What of it comes out as it was.
+SAME = tuple(name for name in TOLD if name != "event")
 
 #: Cycles in which everything that is in flight ends once the memory is down.
 TIMEOUT_CYCLES_EACH = 4
@@ -214,21 +217,30 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         resetting = [False] * config.partitions
         resetting_before = list(resetting)
         written_error = False
+        error_due = 0                           # for the response of the cycle before
+        proposed: bool | None = None            # in the cycle before; True: it is accepted
         quiet = cycle = 0
         while quiet < 10:
             cycle += 1
             assert cycle < 400 + 120 * len(messages), "a command does not complete"
             in_flight = messages[completed:offered]
             following = messages[offered] if offered < len(messages) else None
-            accept = following is not None and dice.random() < pace and fits(
-                config, following, in_flight, [messages[index] for index in orphans])
-            if following is not None and following.moves and down:
-                accept = False                  # refused with TIMEOUT
+            accept = bool(proposed)
             ctx.set(unit.accepted.valid, accept)
-            if accept:
-                ctx.set(unit.accepted.payload, InFlight(config).const({
-                    name: getattr(following, name)
-                    for name in (*TOLD, "kind", "notify", "status", "next_position")}))
+            ctx.set(unit.accepted.payload, Acceptance().const(
+                {"kind": following.kind, "status": following.status} if accept
+                else {"kind": dice.choice(tuple(Kind)), "status": dice.choice(REFUSALS)}))
+            # Not in neighbouring cycles, and not all of them are accepted.
+            if proposed is None and dice.random() < pace:
+                proposed = following is not None and dice.random() < 0.8 and fits(
+                    config, following, in_flight, [messages[index] for index in orphans])
+                if following is not None and following.moves and down:
+                    proposed = False            # refused with TIMEOUT
+            else:
+                proposed = None
+            ctx.set(unit.proposed.valid, proposed is not None)
+            ctx.set(unit.proposed.payload, proposal(config, following) if proposed
+                    else Proposal(config).from_bits(dice.getrandbits(Proposal(config).size)))
             end, responding = memory.offer(offered, accept)
             ctx.set(unit.ends.valid, end is not None)
             if end is not None:
@@ -276,9 +288,11 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 assert report.status == status, "the status is wrong"
                 published = message.publishes(status, dropped)
                 if message.kind is not Kind.RAW:
-                    assert tuple(report[name] for name in TOLD) == tuple(
-                        getattr(message, name) for name in TOLD), \
+                    assert tuple(report[name] for name in SAME) == tuple(
+                        getattr(message, name) for name in SAME), \
                         "the completion is another command's"
+                    assert report.event == (message.event or status is not Status.OK), \
+                        "an event is due if asked for, and of every failure"
                     arrived = published or (message.kind is Kind.MVCL and not dropped
                                             and status is Status.OK)
                     assert (report.command, report.reserved, report.arrived, report.dropped) == (
@@ -343,6 +357,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             assert bool(settled) == (not orphans) or absorbing, "settled is wrong"
 
             # Responses, and what is said of their errors.
+            assert write_error == error_due, "write_error goes with the response"
             error_due = 0
             written_error = responding is not None and bool(taken)
             if written_error:
@@ -353,7 +368,6 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                     error_due = 1 << (config.manager if message.kind is Kind.RAW
                                       else message.partition)
                 memory.respond = False
-            assert write_error == error_due, "write_error goes with the response"
             if end is not None and end_taken:
                 assert end.response is None or written_error, "an end is taken without its response"
                 through[memory.owners[memory.ended]] += 1
@@ -415,6 +429,11 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
     sim.add_testbench(bench)
     sim.run()
     return run
+
+
+def proposal(config: AdapterConfig, message: Message) -> Any:
+    return Proposal(config).const({
+        name: getattr(message, name) for name in (*TOLD, "notify", "next_position")})
 
 
 def fits(config: AdapterConfig, following: Message, in_flight: list[Message],
@@ -528,10 +547,10 @@ FAULTS = [
     ("aborted-not", "with m.Elif(halted):", "with m.Elif(halted & moves):", "the status is wrong"),
     ("end-of-a-grant-aborted", ".bit_select(head.partition, 1) & is_command)",
      ".bit_select(head.partition, 1))", "wrong"),
-    ("cursor-after-failure", "published.eq((status == Status.OK) & ", "published.eq(",
+    ("cursor-after-failure", "published.eq(good & ~dropped & (", "published.eq(~dropped & (",
      "the release is wrong"),
-    ("cursor-in-reset", "published.eq((status == Status.OK) & ~dropped & (",
-     "published.eq((status == Status.OK) & (", "the release is wrong"),
+    ("cursor-in-reset", "published.eq(good & ~dropped & (", "published.eq(good & (",
+     "the release is wrong"),
     ("published-without-bytes", " & (head.count != 0))))", ")))", "the release is wrong"),
     ("cursor-of-mvcl", "(head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE)",
      "(head.kind == Kind.SEND) | (head.kind == Kind.MVCL) | ((head.kind == Kind.RELEASE)",
@@ -575,16 +594,24 @@ FAULTS = [
      "is_command.eq(~is_raw)", "wrong"),
     ("dropped-lost", "report.dropped.eq(dropped)", "report.dropped.eq(0)",
      "what the completion means"),
-    ("moved-in-reset", "self.moved.good.eq((status == Status.OK) & ~dropped)",
-     "self.moved.good.eq(status == Status.OK)", "moved is wrong"),
-    ("moved-although-failed", "self.moved.good.eq((status == Status.OK) & ~dropped)",
+    ("moved-in-reset", "self.moved.good.eq(good & ~dropped)", "self.moved.good.eq(good)",
+     "moved is wrong"),
+    ("moved-although-failed", "self.moved.good.eq(good & ~dropped)",
      "self.moved.good.eq(~dropped)", "moved is wrong"),
+    ("failure-without-event", "report.event.eq(head.event | ~good)",
+     "report.event.eq(head.event)", "an event is due"),
+    ("good-although-down", "good.eq(~(self.down & (late | (head.kind != Kind.RELEASE))) & ",
+     "good.eq(", "the release is wrong|what the completion means|an event is due|moved is wrong"),
+    ("good-although-refused", "                    & ~read_failed & (head.status == Status.OK))",
+     "                    & ~read_failed)", "an event is due"),
+    ("good-although-a-read-failed", "& ~read_failed & (head.status", "& (head.status",
+     "the release is wrong|what the completion means|an event is due|moved is wrong"),
     ("grant-not-first", "self.moved.first.eq(head.kind == Kind.GRANT)",
      "self.moved.first.eq(head.kind == Kind.MVXL)", "moved is wrong"),
-    ("release-times-out-always", "self.down & (late | (head.kind != Kind.RELEASE))",
-     "self.down", "wrong"),
-    ("only-orphans-time-out", "self.down & (late | (head.kind != Kind.RELEASE))",
-     "self.down & late", "wrong"),
+    ("release-times-out-always", "with m.If(self.down & (late | (head.kind != Kind.RELEASE))):",
+     "with m.If(self.down):", "wrong"),
+    ("only-orphans-time-out", "with m.If(self.down & (late | (head.kind != Kind.RELEASE))):",
+     "with m.If(self.down & late):", "wrong"),
     ("waits-for-the-memory", "(~moves | (self.down & ~end_there))", "~moves",
      "not ended although|does not complete"),
     ("end-of-a-grant-past-orphans", "late.eq(moves | holds)", "late.eq(moves)",
@@ -595,9 +622,103 @@ FAULTS = [
      "with m.If(1):", "retired"),
     ("orphan-retired-at-once", "retiring.eq((done & ~orphaned) | absorbed)",
      "retiring.eq(done | absorbed)", "retired is wrong"),
-    ("settled-with-orphans", "self.settled.eq(orphan_count == 0)", "self.settled.eq(1)",
+    ("settled-with-orphans", "self.settled.eq(~has_orphans)", "self.settled.eq(1)",
+     "settled is wrong"),
+    ("settled-with-the-last-but-one", "has_orphans.eq(orphan_count != 1)", "has_orphans.eq(0)",
+     "settled|retired|does not complete|wrong|before its last response"),
+    ("never-settled-again", "has_orphans.eq(orphan_count != 1)", "has_orphans.eq(1)",
      "settled is wrong"),
 ]
+
+
+def list_all(module: Any, depth: int, *, drained: float, number: int = 200, seed: int = 0) -> None:
+    """Proposals, of which some are accepted, through the list; never more than it may hold.
+
+    `drained`: the chance of a transfer out of it in a cycle.
+    """
+    config = CONFIGS["small"]
+    unit = module.InFlightList(config, depth=depth)
+    dice = random.Random(seed)
+    messages = random_messages(config, number, dice)
+
+    async def bench(ctx: Any) -> None:
+        offered = out = cycle = 0
+        last_out = -2
+        pending: bool | None = None
+        came: deque[int] = deque()      # cycles in which those inside were accepted
+        while out < number:
+            following = messages[offered] if offered < number else None
+            accept = bool(pending)
+            ctx.set(unit.accepted.valid, accept)
+            ctx.set(unit.accepted.payload, Acceptance().const(
+                {"kind": following.kind, "status": following.status} if accept
+                else {"kind": Kind.RAW, "status": Status.BAD_OP}))
+            # The memory has one row fewer than it could hold: a proposal may be refused.
+            pending = (following is not None and len(came) < depth + 1 and dice.random() < 0.7
+                       if pending is None and dice.random() < 0.8 else None)
+            ctx.set(unit.proposed.valid, pending is not None)
+            ctx.set(unit.proposed.payload, proposal(config, following) if pending
+                    else Proposal(config).from_bits(dice.getrandbits(Proposal(config).size)))
+            ready = dice.random() < drained
+            ctx.set(unit.o.ready, ready)
+            _, _, valid, shown = await ctx.tick().sample(unit.o.valid, unit.o.payload)
+            if valid:
+                assert came, "nothing was accepted"
+                message = messages[out]
+                assert all(shown[name] == getattr(message, name) for name in (
+                    *TOLD, "notify", "next_position", "kind", "status")), "another one"
+                if ready:
+                    out += 1
+                    last_out = cycle
+                    came.popleft()
+            elif came:
+                assert cycle - came[0] < 3 or cycle - last_out < 2, "shows too late"
+            if accept:
+                offered += 1
+                came.append(cycle)
+            cycle += 1
+
+    sim = Simulator(unit)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8])
+@pytest.mark.parametrize("drained", [1.0, 0.3, 0.1])
+def test_list_of_what_is_in_flight(depth: int, drained: float) -> None:
+    list_all(completion, depth, drained=drained)
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), [
+    ("m.d.sync += written.eq(written + self.accepted.valid)",
+     "m.d.sync += written.eq(written + self.proposed.valid)", "nothing was|another one"),
+    ("(written != read) & ~fetched", "written != read", "another one|nothing was"),
+    ("(written != read) & ~fetched", "(written != read) & ~fetched & ~self.o.valid",
+     "shows too late"),
+    ("for out in columns:", "for out in columns[:1]:", "another one"),
+    ("write.addr.eq(written)", "write.addr.eq(written & ~1)", "another one"),
+], ids=["proposals-count", "overrun", "slow", "without-status", "rows"])
+def test_planted_fault_in_the_list(old: str, new: str, expected: str) -> None:
+    module = mutated(completion, old, new)
+    with pytest.raises(AssertionError, match=expected):
+        for drained in (1.0, 0.1):
+            list_all(module, 4, drained=drained)
+
+
+def test_planted_fault_in_the_size_of_the_list() -> None:
+    """As many as there may be: all commands, the ends of all grants, and a move of the manager."""
+    config = CONFIGS["small"]
+    messages = [moving(*[Burst(last=False)] * 30, Burst())]
+    messages += [Message(kind=Kind.REFUSAL, status=Status.BAD_OP, tag=tag)
+                 for tag in range(1, config.messages_in_flight)]
+    messages += [Message(kind=Kind.RELEASE, partition=p) for p in range(config.partitions)]
+    messages += [moving(Burst(), kind=Kind.RAW)]
+    check(completion, config, messages)
+    module = mutated(completion, "InFlightList(config, depth=depth)",
+                     "InFlightList(config, depth=depth // 2)")
+    with pytest.raises(AssertionError, match="another command's|completions has all"):
+        check(module, config, messages)
 
 
 def test_planted_fault_in_the_size_of_the_orphans() -> None:

@@ -36,8 +36,8 @@ HALF = 1 << 31
 class Message:
     """A command that was started, or (`command` is 0) the end of a grant.
 
-    `reserved`: it holds a notification's room; `arrived`: that will be used. `sent` and `known`
-    are not for events.
+    `event`: one is due, as it is for every failure. `reserved`: it holds a notification's room;
+    `arrived`: that will be used. `sent` and `known` are not for events.
     """
 
     partition: int
@@ -53,8 +53,8 @@ class Message:
     count: int
 
     def own_event(self) -> tuple[int, ...] | None:
-        """The sender's event, in the order of `Event`; a failure always makes one."""
-        if not self.command or (not self.event and self.status == Status.OK):
+        """The sender's event, in the order of `Event`."""
+        if not self.command or not self.event:
             return None
         there = self.status == Status.OK
         return (EventKind.COMPLETION.value, self.status.value, self.tag,
@@ -186,7 +186,8 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                     status = dice.choice((Status.RECEIVER_BUSY, Status.BAD_COUNT))
                 reserved = notify and moved
                 querying = Message(
-                    partition=p, tag=tag, event=dice.randrange(2), command=int(command),
+                    partition=p, tag=tag, command=int(command),
+                    event=1 if status is not Status.OK else dice.randrange(2),
                     reserved=int(reserved), status=status,
                     # An end of a grant without bytes is OK, and no notification.
                     arrived=int(reserved and not failed and (command or dice.random() < 0.5)),
@@ -228,10 +229,10 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
 
             reader = dice.choice(everyone)
             ctx.set(unit.partition, reader)
-            (_, _, taken, freed, got_reached, event, completed, cleared,
+            (_, _, taken, freed, got_reached, event, completed, cleared, some_waiting,
              *waiting) = await ctx.tick().sample(
                 unit.completions.ready, unit.room_freed, unit.reached, unit.event,
-                unit.completed, unit.cleared, *unit.waiting)
+                unit.completed, unit.cleared, unit.some_waiting, *unit.waiting)
 
             # Events that the cycle before took from partitions in reset: one at most.
             for p in everyone:
@@ -260,6 +261,8 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
             assert [got_reached >> p & 1 for p in everyone] == reached, "reached is wrong"
             lengths = [len(queue) for queue in queues]
             assert waiting == lengths, "events lost or made up"
+            assert some_waiting == sum((length != 0) << p for p, length in enumerate(lengths)), \
+                "whether some wait"
             seen["most"] = max(seen["most"], *lengths)
             assert fields_of(event) == read_before[0], "another event is read than the oldest"
             read_before = [read_before[1], queues[reader][0][0] if queues[reader] else NOTHING]
@@ -480,17 +483,27 @@ FAULTS = [
      "returned.write_en.eq(freeing & ~freeing_own)", "quota not given back|room_freed does not"),
     ("both-give-back-at-once", "with m.Elif(~freeing):", "with m.Else():",
      "room_freed|quota|held up"),
-    ("failure-without-event", "(done.event | (done.status != Status.OK))", "done.event",
+    ("failure-without-event", "& done.event)", "& done.event & (done.status == Status.OK))",
      "events lost"),
+    ("event-unasked", "& done.event)", ")", "events lost"),
     ("failure-notified", "with m.If(done.arrived):", "with m.If(1):", "events lost"),
     ("refusal-notified", "with m.If(done.reserved):", "with m.If(1):",
      "taken in another cycle"),
     ("offset-told-of-a-failure", "with m.Elif(done.status == Status.OK):", "with m.Else():",
      "another event is read"),
     ("empty-not-zero", "Mux(there, row, 0)", "row", "another event is read"),
-    ("empty-popped", "& (waiting[popper] != 0)", "", "events lost"),
+    ("empty-popped", "& self.some_waiting.bit_select(popper, 1)", "",
+     "events lost|whether some wait"),
+    ("some-wait-behind-the-last", "self.some_waiting[p].eq(comes | (self.waiting[p] != 1))",
+     "self.some_waiting[p].eq(1)", "whether some wait"),
+    ("none-waits-behind-one-of-two", "self.some_waiting[p].eq(comes | (self.waiting[p] != 1))",
+     "self.some_waiting[p].eq(comes)", "whether some wait"),
+    ("slot-of-the-next-event", "popped_row.eq(heads[popper])", "popped_row.eq(heads[popper] + 1)",
+     "room|quota"),
+    ("slot-of-another", "read_origin.addr.eq(Cat(popped_row, popped_by))",
+     "read_origin.addr.eq(Cat(popped_row, popper))", "room|quota"),
     ("dropped-but-told", "push.eq(done.command & ~done.dropped", "push.eq(done.command",
-     "events lost"),
+     "events lost|no room any more"),
     ("dropped-but-counted", "counting.eq(done.command & ~done.dropped)",
      "counting.eq(done.command)", "COMPLETED is wrong"),
     ("end-of-a-grant-counted", "counting.eq(done.command & ~done.dropped)",
@@ -498,7 +511,7 @@ FAULTS = [
     ("end-of-a-grant-told", "push.eq(done.command & ~done.dropped", "push.eq(~done.dropped",
      "events lost"),
     ("end-of-a-grant-frees-a-slot", "unused.eq(done.command & ~push)", "unused.eq(~push)",
-     "room for own events"),
+     "room for own events|no room any more"),
     ("clear-is-not-compared", "comparing.eq(self.compare.en | counting | self.cleared)",
      "comparing.eq(self.compare.en | counting)", "reached is wrong"),
     ("clear-keeps-the-compare-value", "compares.write_en.eq(self.compare.en | self.cleared)",

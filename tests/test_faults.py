@@ -73,8 +73,8 @@ def exercise(module: Any, config: AdapterConfig, *, cycles: int, seed: int = 0) 
     """Two lives of a log, with a reset between them: all that comes in, and clears, at random,
     sometimes as often as it may.
 
-    The address of a read error is announced before the cycle of its failure. A failure that is
-    taken in the cycle of a clear comes after it.
+    The address of a read error is announced before the cycle of its failure. A failure is recorded
+    in the cycle after the one in which it is taken; a clear in that cycle comes before it.
     """
     unit = module.FaultLog(config)
     reset = Signal()
@@ -89,19 +89,19 @@ def exercise(module: Any, config: AdapterConfig, *, cycles: int, seed: int = 0) 
         write_source, read_source = Source(dice, 2), Source(dice, 5)
         writes: list[Failure] = []
         reads: list[Failure] = []
-        for cycle in range(config.partitions + cycles):
-            ready = cycle >= config.partitions
+        taken: Failure | None = None
+        for cycle in range(cycles):
             # Quiet, then everything at its full rate for as long as a burst can last, then mixed.
             phase = cycle // (4 * config.messages_in_flight + 64) % 3
-            rush = ready and (0, 1, 0.5)[phase]
+            rush = (0, 1, 0.5)[phase]
             shown, bad_read, failing = (dice.choice(everyone) for _ in range(3))
             write = dice.getrandbits(1)
             status = dice.choice((Status.TIMEOUT,
                                   Status.WRITE_ERROR if write else Status.READ_ERROR))
             address, read_address = (dice.getrandbits(config.address_bits) for _ in range(2))
             fault = ((bool(write) or announced[failing] is not None)
-                     and faults.fires(cycle, max(rush, 0.1 * ready)))
-            read_fault = ready and dice.random() < 0.3 and not (fault and bad_read == failing)
+                     and faults.fires(cycle, max(rush, 0.1)))
+            read_fault = dice.random() < 0.3 and not (fault and bad_read == failing)
             clear = sum(1 << p for p in everyone if dice.random() < 0.02)
             ctx.set(unit.read_fault.en, read_fault)
             ctx.set(unit.read_fault.partition, bad_read)
@@ -113,7 +113,7 @@ def exercise(module: Any, config: AdapterConfig, *, cycles: int, seed: int = 0) 
             ctx.set(unit.fault.address, address)
             ctx.set(unit.clear, clear)
             ctx.set(unit.partition, shown)
-            taken = None
+            recorded, taken = taken, None
             if fault:
                 at = address if write else announced[failing]
                 taken = Failure(failing, write, status, at)
@@ -123,16 +123,15 @@ def exercise(module: Any, config: AdapterConfig, *, cycles: int, seed: int = 0) 
                     (write_source, unit.write_violation, writes, 1),
                     (read_source, unit.read_violation, reads, 0)):
                 partition, offset = dice.choice(everyone), dice.getrandbits(offset_bits)
-                violation = source.fires(cycle, max(rush, 0.05 * ready))
+                violation = source.fires(cycle, max(rush, 0.05))
                 ctx.set(port.en, violation)
                 ctx.set(port.partition, partition)
                 ctx.set(port.address, offset)
                 if violation:
                     waiting.append(Failure(
                         partition, is_write, Status.NOT_PERMITTED, offset))
-            _, _, is_ready, valid, *found = await ctx.tick().sample(
-                unit.ready, unit.valid, unit.write, unit.status, unit.lost, unit.address)
-            assert is_ready == ready, f"ready in cycle {cycle} of {config.partitions} partitions"
+            _, _, valid, *found = await ctx.tick().sample(
+                unit.valid, unit.write, unit.status, unit.lost, unit.address)
             there = sum(1 << p for p in everyone if log.records[p] is not None)
             assert valid == there, "which partitions have a record"
             if log.records[shown] is not None:
@@ -142,8 +141,8 @@ def exercise(module: Any, config: AdapterConfig, *, cycles: int, seed: int = 0) 
             for p in everyone:
                 if clear >> p & 1:
                     log.records[p] = None
-            if taken is not None:
-                log.take(taken)
+            if recorded is not None:
+                log.take(recorded)
             if read_fault:
                 announced[bad_read] = read_address
 
@@ -179,11 +178,10 @@ def test_count_of_lost_faults_stays_at_its_largest_value() -> None:
     lost = []
 
     async def bench(ctx: Any) -> None:
-        while not ctx.get(unit.ready):
-            await ctx.tick()
         ctx.set(unit.fault.en, 1)
         ctx.set(unit.fault.partition, 2)
         ctx.set(unit.partition, 2)
+        await ctx.tick()
         for _ in range(12):
             await ctx.tick()
             lost.append(ctx.get(unit.lost))
@@ -231,7 +229,9 @@ FAULTS = [
      "the record"),
     ("violation-of-the-other-kind", "Mux(write_waits, written, oldest.data)",
      "Mux(read_waits, oldest.data, written)", "which partitions|the record"),
-    ("ready-at-once", "self.ready.eq(records.ready)", "self.ready.eq(1)", "ready in cycle 0"),
+    ("recorded-at-once", "m.d.sync += fault.eq(", "m.d.comb += fault.eq(", "which partitions"),
+    ("valid-without-a-record", "records.write_en.eq(fault.en)",
+     "records.write_en.eq(fault.en & (known | fault.write))", "the record"),
 ]
 
 
@@ -257,21 +257,23 @@ def test_soon_full_copy_is_right() -> None:
     exercise(narrow(), CONFIGS["odd"], cycles=700)
 
 
-def test_fault_in_the_cycle_of_a_clear_makes_a_new_record() -> None:
+def test_fault_that_is_recorded_in_the_cycle_of_a_clear_makes_a_new_record() -> None:
     """The manager has seen the old record, and dropped it; the fault is the first one since."""
     unit = faults.FaultLog(CONFIGS["odd"])
 
     async def bench(ctx: Any) -> None:
-        while not ctx.get(unit.ready):
-            await ctx.tick()
         ctx.set(unit.partition, 1)
         ctx.set(unit.fault.partition, 1)
         ctx.set(unit.fault.en, 1)
         ctx.set(unit.fault.write, 1)
-        for address, clear in ((0x1000, 0), (0x2000, 0b010)):
+        for address in (0x1000, 0x2000):
             ctx.set(unit.fault.address, address)
-            ctx.set(unit.clear, clear)
             await ctx.tick()
+        ctx.set(unit.fault.en, 0)
+        assert (ctx.get(unit.valid), ctx.get(unit.address)) == (0b010, 0x1000)
+        ctx.set(unit.clear, 0b010)
+        await ctx.tick()
+        ctx.set(unit.clear, 0)
         assert ctx.get(unit.valid) == 0b010
         assert (ctx.get(unit.address), ctx.get(unit.lost)) == (0x2000, 0)
 
@@ -286,8 +288,6 @@ def test_one_of_each_in_the_same_cycle() -> None:
     unit = faults.FaultLog(CONFIGS["odd"])
 
     async def bench(ctx: Any) -> None:
-        while not ctx.get(unit.ready):
-            await ctx.tick()
         for port, address in ((unit.fault, 0x1000), (unit.write_violation, 0xB0),
                               (unit.read_violation, 0xB8)):
             ctx.set(port.en, 1)
@@ -299,7 +299,7 @@ def test_one_of_each_in_the_same_cycle() -> None:
         await ctx.tick()
         for port in (unit.fault, unit.write_violation, unit.read_violation):
             ctx.set(port.en, 0)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(5)
         assert ctx.get(unit.valid) == 0b100
         assert (ctx.get(unit.address), ctx.get(unit.lost)) == (0x1000, 2)
         assert ctx.get(unit.status) == Status.TIMEOUT

@@ -27,7 +27,6 @@ from mvxl.messages import (
     Request,
     Status,
 )
-from mvxl.table import lookup_cycles
 
 CONFIGS = {
     "lut": AdapterConfig(partitions=3, entries=16, data_bits=32, burst_beats=16,
@@ -38,6 +37,10 @@ CONFIGS = {
 UNIT_BYTES = 64
 FULL_TURN = 31
 WORD = 1 << 32
+
+#: Cycles from the first one of a slot to its decision: of a request; of an MVXL; of an order; of
+#: RELEASE and END.
+DECISION_CYCLES, MVXL_CYCLES, ORDER_CYCLES, ENDING_CYCLES = 3, 8, 4, 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,8 +386,9 @@ class Driver:
         self.dice = dice
         self.config = unit.config
         self.model = Model(unit.config)
-        self.decision = lookup_cycles(unit.config) + 2   # cycles from a slot's first one
         self.now = 0
+        self.between = False    # no slot is under way
+        self.asked = 0          # the partition of which a grant was asked for in the cycle before
         self.due: dict[int, dict[str, Any]] = {}
         self.served_order = True    # the first turn is a request's
         self.verdicts: list[Verdict] = []
@@ -401,7 +405,7 @@ class Driver:
                       for grant in self.model.grants]
 
     def show_record(self, partition: int) -> None:
-        """What it tells of one partition, in the cycle after that was asked for."""
+        """What it tells of one partition, two cycles after that was asked for."""
         set_, dice = self.ctx.set, self.dice
         grant = self.shown[partition] if partition < len(self.shown) else None
         if grant is not None:
@@ -419,17 +423,20 @@ class Driver:
 
     async def cycle(self) -> None:
         unit = self.unit
-        streams = (unit.verdicts, unit.accepted, unit.reads, unit.writes)
+        streams = (unit.verdicts, unit.proposed, unit.accepted, unit.reads, unit.writes)
         (_, _, looking, taken, order_taken, order_status, reserve, freed, freed_id, receiver,
-         sender, shown, give, leave, started, *rest) = await self.ctx.tick().sample(
+         sender, asked, give, target, leave, started, *rest) = await self.ctx.tick().sample(
             unit.looking, unit.requests.ready, unit.orders.ready, unit.order_status, unit.reserve,
             unit.freed, unit.freed_id, unit.quota_receiver, unit.quota_sender,
-            unit.grant_partition, unit.give, unit.leave, unit.mvxl_started,
+            unit.grant_partition, unit.give, unit.target, unit.leave, unit.mvxl_started,
             *(one.valid for one in streams), *(one.payload for one in streams))
-        self.show_record(shown)
-        valids, payloads = rest[:4], rest[4:]
+        self.show_record(self.asked)
+        self.asked = asked
+        valids, payloads = rest[:5], rest[5:]
         expected = self.due.pop(self.now, {})
-        for name, value in (("looking", looking), ("taken", taken), ("reserve", reserve)):
+        if not self.between:
+            assert bool(looking) == expected.get("looking", False), "looking in its cycle"
+        for name, value in (("taken", taken), ("reserve", reserve)):
             assert bool(value) == expected.get(name, False), f"{name} in its cycle"
         assert (Status(order_status) if order_taken else None) == expected.get("order"), \
             "the order's status in its cycle"
@@ -441,12 +448,13 @@ class Driver:
                 f"{name} in its cycle"
         assert bool(give.en) == ("give" in expected), "give in its cycle"
         if give.en:
-            partition, grant, target = expected["give"]
+            partition, grant = expected["give"]
             assert give.partition == partition, "give"
             assert {name: give.grant[name] for name in grant} == grant, "the grant"
-            assert {name: give.target[name] for name in target} == target, "the grant's target"
-        for name, valid, payload in zip(("verdict", "accepted", "reads", "writes"), valids,
-                                        payloads):
+        for name, value in expected.get("target", {}).items():
+            assert target[name] == value, "the grant's target"
+        for name, valid, payload in zip(("verdict", "proposed", "accepted", "reads", "writes"),
+                                        valids, payloads):
             assert bool(valid) == (name in expected), f"{name} in its cycle"
             if valid:
                 found = (self._verdict(payload) if name == "verdict" else
@@ -505,14 +513,16 @@ class Driver:
         serves_order = task is not None and (ask is None or not self.served_order)
         self.served_order = serves_order
         self.offer(ask, task)
-        decision = self.decision
+        if ask is not None:
+            self.expect(self.now, looking=True)
         if serves_order:
             assert task is not None
-            decision += task.kind in (OrderKind.RELEASE, OrderKind.END)
+            decision = (ENDING_CYCLES if task.kind in (OrderKind.RELEASE, OrderKind.END)
+                        else ORDER_CYCLES)
             self._expect_order(task, self.now + decision)
         else:
             assert ask is not None
-            decision += 2 * (ask.op == Op.MVXL.value)
+            decision = MVXL_CYCLES if ask.op == Op.MVXL.value else DECISION_CYCLES
             self._expect_request(ask, self.now + decision)
         freed = False
         payload: dict[str, Any] = {}
@@ -527,8 +537,8 @@ class Driver:
                 self.ctx.set(self.unit.releases.valid, 1)
                 self.ctx.set(self.unit.releases.payload, Release(self.config).const(payload))
                 if freed:
-                    self.expect(self.now + lookup_cycles(self.config), freed=release[0])
-            elif step == lookup_cycles(self.config) + 1:
+                    self.expect(self.now + 1, freed=release[0])
+            elif step == 2:
                 self.ctx.set(self.unit.releases.valid, 0)
             await self.cycle()
         self.offer(ask if serves_order else None, None if serves_order else task)
@@ -540,25 +550,25 @@ class Driver:
             OrderKind.RELEASE, OrderKind.END) else None
         status = self.model.serve(task)
         self.statuses.append(status)
-        self.expect(decided, order=status)
+        self.expect(decided, order=status, proposed={})
         if grant is not None and status is Status.OK:
             count = task.count if task.kind is OrderKind.RELEASE else 0
             record: dict[str, Any] = {
-                "kind": Kind.RELEASE, "partition": task.partition, "tag": grant.tag,
-                "notify": grant.notify, "status": Status.OK, "dst_id": grant.dst_id,
-                "receiver": grant.receiver, "offset": grant.position, "count": count,
-                "waited": 0}
+                "partition": task.partition, "tag": grant.tag, "notify": grant.notify,
+                "dst_id": grant.dst_id, "receiver": grant.receiver, "offset": grant.position,
+                "count": count, "waited": 0}
             if count:
                 record["next_position"] = self.model.entries[grant.dst_id].in_flight[-1].position
-            self.expect(decided, leave=task.partition, accepted=record)
+            self.expect(decided, leave=task.partition, proposed=record)
+            self.expect(decided + 1, accepted={"kind": Kind.RELEASE, "status": Status.OK})
         if task.kind is OrderKind.MOVE:
             agent = self.config.manager
             self.expect(
-                decided,
-                accepted={"kind": Kind.RAW, "status": Status.OK, "count": task.count},
+                decided, proposed={"count": task.count},
                 reads=span(self.config, agent, task.source, task.destination, task.count))
-            self.expect(decided + 1, writes=span(
-                self.config, agent, task.destination, task.source, task.count))
+            self.expect(
+                decided + 1, accepted={"kind": Kind.RAW, "status": Status.OK},
+                writes=span(self.config, agent, task.destination, task.source, task.count))
 
     def _expect_request(self, ask: Ask, decided: int) -> None:
         model = self.model
@@ -567,8 +577,8 @@ class Driver:
         dst_id = model.destination(ask)
         dst = model.at(dst_id)
         is_mvxl = ask.op == Op.MVXL.value
-        self.expect(self.now + lookup_cycles(self.config) - 1, looking=True)
-        self.expect(decided, taken=True)
+        self.expect(self.now, looking=True)
+        self.expect(decided, taken=True, proposed={})
         self.expect(decided + 1, verdict=(ask.partition, verdict))
         granted = verdict is Status.OK
         offset = dst.place
@@ -577,18 +587,19 @@ class Driver:
         if isinstance(verdict, Status):
             live = model.live(ask.partition, ask.token)
             known = live is not None if is_mvxl else dst.row.valid
-            accepted: dict[str, Any] = {
-                "kind": Kind[Op(ask.op).name] if granted else Kind.REFUSAL,
+            record: dict[str, Any] = {
                 "partition": ask.partition, "tag": ask.tag, "event": ask.event,
-                "notify": ask.notify, "status": verdict, "dst_id": dst_id, "known": known,
+                "notify": ask.notify, "dst_id": dst_id, "known": known,
                 "count": ask.count, "waited": ask.waited}
             if known:
-                accepted["receiver"] = dst.row.owner
+                record["receiver"] = dst.row.owner
             if granted:
-                accepted["offset"] = offset
+                record["offset"] = offset
             if granted and ask.op == Op.SEND.value:
-                accepted["next_position"] = dst.row.behind(offset, ask.count)
-            self.expect(decided, accepted=accepted)
+                record["next_position"] = dst.row.behind(offset, ask.count)
+            self.expect(decided, proposed=record)
+            self.expect(decided + 1, accepted={
+                "kind": Kind[Op(ask.op).name] if granted else Kind.REFUSAL, "status": verdict})
         if dst.row.valid and not is_mvxl:
             self.expect(decided - 1, quota=(dst.row.owner, ask.partition))
         if granted:
@@ -613,8 +624,9 @@ class Driver:
                 ask.partition,
                 {"kind": GrantKind(ask.dst_offset & 1), "tag": ask.tag, "notify": ask.notify,
                  "src_id": ask.src_id, "dst_id": ask.dst_id, "receiver": dst.row.owner,
-                 "src_address": source, "position": position, "count": ask.count},
-                {"address": target, "first": first, "next": dst.row.base if rest else 0}))
+                 "src_address": source, "position": position, "count": ask.count}))
+            self.expect(decided + 1, target={
+                "address": target, "first": first, "next": dst.row.base if rest else 0})
             return
         self.expect(decided, reads=span(config, ask.partition, source, target, ask.count))
         self.expect(decided + 1, writes=span(
@@ -647,9 +659,11 @@ class Driver:
         self.show()
 
     async def idle(self, cycles: int = 1) -> None:
+        self.between = True
         for _ in range(cycles):
             self.surroundings(None)
             await self.cycle()
+        self.between = False
 
     async def allow(self, partition: int, count: int) -> None:
         """Set MAX_COUNT; the next slot sees it."""
@@ -667,7 +681,7 @@ class Driver:
     async def query(self, network_id: int) -> tuple[bool, int, int, int]:
         """(valid, owner, cursor, head) for an owner's eyes."""
         self.ctx.set(self.unit.query_id, network_id)
-        await self.idle(lookup_cycles(self.config))
+        await self.idle()
         unit, get = self.unit, self.ctx.get
         return (bool(get(unit.query_valid)), get(unit.query_owner), get(unit.query_cursor),
                 get(unit.query_head))
@@ -970,13 +984,13 @@ def test_what_waits(name: str) -> None:
 
 
 def test_slots_follow_each_other(name: str) -> None:
-    """One request every `lookup_cycles + 3` cycles, each with the cursor behind the one before."""
+    """One request every 4 cycles, each with the cursor behind the one before."""
     async def bench(unit: Driver) -> None:
         await set_scene(unit)
         start = unit.now
         for number in range(8):
             assert await unit.decide(Ask(tag=number, count=100 + number)) is Status.OK
-        assert unit.now - start == 8 * (lookup_cycles(unit.config) + 3)
+        assert unit.now - start == 8 * 4
         assert unit.model.entries[TO].next_cursor == sum(range(100, 108))
 
     simulate(bench, name)
@@ -1004,7 +1018,7 @@ def test_requests_and_orders_take_turns(name: str) -> None:
         start = unit.now
         for _ in range(3):
             await unit.slot(None, Task(OrderKind.INVALIDATE, 3))
-        assert unit.now - start == 3 * (unit.decision + 1)
+        assert unit.now - start == 3 * (ORDER_CYCLES + 1)
 
     simulate(bench, name)
 
@@ -1023,11 +1037,11 @@ async def holds(unit: Driver) -> None:
     assert await unit.decide(Ask()) is Status.OK
     # From the second cycle of the slot on it is too late.
     unit.offer(Ask(), None)
-    unit._expect_request(Ask(), unit.now + unit.decision)
+    unit._expect_request(Ask(), unit.now + DECISION_CYCLES)
     unit.model.accept(Ask())
-    for step in range(unit.decision + 1):
+    for step in range(DECISION_CYCLES + 1):
         unit.ctx.set(unit.unit.hold, step > 0)
-        unit.surroundings(Ask() if step == unit.decision - 1 else None)
+        unit.surroundings(Ask() if step == DECISION_CYCLES - 1 else None)
         await unit.cycle()
     await unit.idle(12)
 
@@ -1452,7 +1466,7 @@ def test_against_integers(name: str) -> None:
 
 
 #: What a wrong decision breaks first: what it reserves, what it accepts, or what it tells.
-DECISION = "reserve|accepted|verdict|give|mvxl_started|assert"
+DECISION = "reserve|proposed|accepted|verdict|give|mvxl_started|assert"
 
 
 def checks(op: Op, granted: bool = False) -> Callable[[Driver], Awaitable[None]]:
@@ -1472,27 +1486,44 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "Mux(0, entry.owner != partition,", DECISION),
     ("send-right-not-looked-at", checks(Op.SEND), "~entry.valid | ~entry.may_send",
      "~entry.valid", DECISION),
-    ("max-count-exclusive", checks(Op.SEND), "command.count > max_count",
-     "command.count >= max_count", DECISION),
-    ("enabled-before-halted", checks(Op.SEND), "(at.halted, Status.ABORTED)",
-     "(at.halted & at.permitted, Status.ABORTED)", DECISION),
-    ("halted-before-the-memory", checks(Op.SEND), "(timed_out, Status.TIMEOUT)",
-     "(timed_out & ~at.halted, Status.TIMEOUT)", DECISION),
-    ("moves-while-down", checks(Op.MVXL, True), "barred.eq(now.resetting | self.down |",
-     "barred.eq(now.resetting |", DECISION),
-    ("dropped-but-accepted", checks(Op.SEND), "verdict.accepted & ~verdict.dropped)",
-     "verdict.accepted)", DECISION),
-    ("not-dropped", checks(Op.SEND), "barred.eq(now.resetting |", "barred.eq(", DECISION),
+    ("max-count-exclusive", checks(Op.SEND),
+     "(count > max_count)",
+     "(count >= max_count)",
+     DECISION),
+    ("enabled-before-halted", checks(Op.SEND),
+     "(now.halted, Status.ABORTED)",
+     "(now.halted & now.permitted, Status.ABORTED)",
+     DECISION),
+    ("halted-before-the-memory", checks(Op.SEND),
+     "(self.down, Status.TIMEOUT)",
+     "(self.down & ~now.halted, Status.TIMEOUT)",
+     DECISION),
+    ("moves-while-down", checks(Op.MVXL, True),
+     "halts.eq(now.resetting | self.down |",
+     "halts.eq(now.resetting |",
+     DECISION),
+    ("dropped-but-accepted", checks(Op.SEND),
+     "& ~self.verdicts.payload.dropped)),",
+     ")),",
+     DECISION),
+    ("not-dropped", checks(Op.SEND),
+     "halts.eq(now.resetting |",
+     "halts.eq(",
+     DECISION),
     ("not-held-by-others", checks(Op.SEND),
      "~lock_own | lock.by_grant | is_grant", "lock.by_grant | is_grant", DECISION),
     ("grant-into-ones-own-messages", checks(Op.GRANT),
      "~lock_own | lock.by_grant | is_grant", "~lock_own | lock.by_grant", DECISION),
     ("into-an-ending-grant", grants, "~lock_own | lock.by_grant | is_grant",
      "~lock_own | is_grant", DECISION),
-    ("into-ones-own-grant", grants, "own_locked.eq(has_lock & lock_granted & lock_own)",
-     "own_locked.eq(0)", DECISION),
+    ("into-ones-own-grant", grants,
+     "before[\"own_locked\"].eq(has_lock & lock_granted & lock_own)",
+     "before[\"own_locked\"].eq(0)",
+     DECISION),
     ("into-the-grant-of-another", checks(Op.SEND),
-     "locked.eq(has_lock & lock_granted & ~lock_own)", "locked.eq(0)", DECISION),
+     "before[\"locked\"].eq(has_lock & lock_granted & ~lock_own)",
+     "before[\"locked\"].eq(0)",
+     DECISION),
     ("expired-does-not-hold", grants, "& (self.live | self.expired).bit_select(lock.holder, 1)",
      "& self.live.bit_select(lock.holder, 1)", DECISION),
     ("ending-locks", waits, "& (self.live | self.expired).bit_select(lock.holder, 1)", "",
@@ -1503,22 +1534,26 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("locked-is-not-woken", waits, "                verdict.blocked.eq(patient),\n", "",
      "waiting or blocked"),
     ("second-grant", checks(Op.GRANT, True),
-     "second_grant.eq(is_grant & ", "second_grant.eq(0 & ", DECISION),
+     "is_grant & (self.live | self.expired | self.ending)",
+     "0 & (self.live | self.expired | self.ending)",
+     DECISION),
     ("second-grant-while-ending", grants, "(self.live | self.expired | self.ending)",
      "(self.live | self.expired)", DECISION),
     ("grant-without-fence", checks(Op.GRANT), "(command.fence | is_grant) & ~now.idle",
      "command.fence & ~now.idle", DECISION),
     ("token-in-half", checks(Op.MVXL, True), "(token == grant.token)",
      "(token[:31] == grant.token[:31])", DECISION),
-    ("stale-token", grants, "self.live.bit_select(partition, 1) & (token", "1 & (token",
+    ("stale-token", grants,
+     "self.live.bit_select(partition, 1) & same_token",
+     "same_token",
      DECISION + "|the order's status"),
     ("source-of-a-grant-unbounded", checks(Op.MVXL, True),
-     "bounds.limit.eq(Mux(is_mvxl, grant.count, Cat(in_bytes, entry.length)))",
+     "bounds.limit.eq(Mux(under_grant, grant.count, Cat(in_bytes, entry.length)))",
      "bounds.limit.eq(Cat(in_bytes, entry.length))", DECISION),
     ("mvcl-behind-the-cursor", checks(Op.MVCL),
-     "Mux(is_mvcl | is_mvxl, command.dst_offset, lock.filled)",
+     "Mux(is_given, command.dst_offset, lock.filled)",
      "Mux(is_mvxl, command.dst_offset, lock.filled)", DECISION),
-    ("mvxl-notifies", checks(Op.MVXL, True), "dst_outside.eq((is_mvcl | is_mvxl) & ",
+    ("mvxl-notifies", checks(Op.MVXL, True), "dst_outside.eq(is_given & ",
      "dst_outside.eq(is_mvcl & ", DECISION),
     ("full-behind-own", checks(Op.SEND), "stuck | (is_send & ~locked & lock.held & ~bounds.fits)",
      "stuck", DECISION),
@@ -1531,68 +1566,124 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "patient.eq(command.wait)", DECISION),
     ("expired-does-not-end", waits, "verdict.accepted.eq(at.expired)", "verdict.accepted.eq(0)",
      DECISION),
-    ("waited-lost", waits, "record.waited.eq(Mux(ordering, 0, at.waited))",
-     "record.waited.eq(0)", DECISION),
+    ("waited-lost", waits, "at.waited.eq(Mux(ordering, 0, now.waited))",
+     "at.waited.eq(0)", DECISION),
     ("notification-not-looked-at", checks(Op.SEND),
      "command.notify & ~self.quota_room", "0", DECISION),
     ("granted-without-room", checks(Op.SEND),
-     "& ~(refused | fenced | blocked | locked | no_room)",
-     "& ~(refused | fenced | blocked | locked)", DECISION),
-    ("granted-though-full", checks(Op.SEND), "granted.eq(deciding & bounds.fits",
-     "granted.eq(deciding", "reads|accepted|reserve"),
+     "fits.eq(bounds.fits & ~no_room)",
+     "fits.eq(bounds.fits)",
+     DECISION),
+    ("granted-though-full", checks(Op.SEND), "fits.eq(bounds.fits & ~no_room)",
+     "fits.eq(~no_room)", "reads|accepted|reserve"),
     ("late-circumstances", random_slots, "        m.d.sync += [\n            at.eq(now),",
      "        m.d.comb += [\n            at.eq(now),", DECISION),
-    ("reserve-unasked", random_slots, "self.reserve.eq(granted & ~is_mvxl & command.notify)",
-     "self.reserve.eq(granted & ~is_mvxl)", "reserve"),
+    ("reserve-unasked", random_slots,
+     "self.reserve.eq(placed & command.notify)",
+     "self.reserve.eq(placed)",
+     "reserve"),
     ("lanes-swapped", random_slots,
      "self.reads.payload.other_lane.eq(bounds.address[:config.size_log2])",
      "self.reads.payload.other_lane.eq(src_address[:config.size_log2])", "reads"),
     ("source-of-destination", random_slots, "self.reads.payload.address.eq(src_address)",
      "self.reads.payload.address.eq(bounds.address)", "reads"),
-    ("last-exclusive", random_slots, "bounds.address[:config.block_log2] + count - 1",
-     "bounds.address[:config.block_log2] + count", "reads"),
-    ("whole-message-in-one-piece", goes_round, "first_piece.eq(Mux(goes_round, bounds.to_end, "
-     "count))", "first_piece.eq(count)", "writes"),
-    ("no-second-piece", goes_round, "second.eq(moves & goes_round)", "second.eq(0)", "writes"),
-    ("more-always", goes_round, "span.more.eq(goes_round)", "span.more.eq(1)", "writes"),
-    ("more-never", goes_round, "span.more.eq(goes_round)", "span.more.eq(0)", "writes"),
+    ("last-exclusive", random_slots,
+     "bounds.address[:config.block_log2] + count_less_1",
+     "bounds.address[:config.block_log2] + count",
+     "reads"),
+    ("whole-message-in-one-piece", goes_round,
+     "went_round, bounds.to_last, count_less_1",
+     "0, bounds.to_last, count_less_1",
+     "writes"),
+    ("no-second-piece", goes_round,
+     "second.eq(first & went_round)",
+     "second.eq(0)",
+     "writes"),
+    ("more-always", goes_round,
+     "span.more.eq(went_round)",
+     "span.more.eq(1)",
+     "writes"),
+    ("more-never", goes_round,
+     "span.more.eq(went_round)",
+     "span.more.eq(0)",
+     "writes"),
     ("second-piece-rotated", goes_round, "span.other_lane.eq(source_lane - destination_lane)",
      "span.other_lane.eq(source_lane)", "writes"),
-    ("second-piece-too-long", goes_round, "second_last.eq(over - 1)", "second_last.eq(over)",
+    ("second-piece-too-long", goes_round,
+     "second_last.eq(beyond)",
+     "second_last.eq(over)",
      "writes"),
-    ("ring-stays-at-the-end", goes_round, "entry.ring & (over >= 0)", "entry.ring & (over > 0)",
-     "accepted"),
-    ("append-goes-round", random_slots, "entry.ring & (over >= 0)", "(over >= 0)", "accepted"),
+    ("ring-stays-at-the-end", goes_round,
+     "entry.ring & over[-1], over",
+     "entry.ring & beyond[-1], over",
+     "proposed"),
+    ("append-goes-round", random_slots,
+     "entry.ring & over[-1], over",
+     "over[-1], over",
+     "proposed"),
     ("mvxl-not-behind-the-end", grants,
-     "addend.eq(Mux(is_mvxl & (step == source_step + 2), command.dst_offset, count))",
-     "addend.eq(count)", "writes|reads"),
-    ("mvxl-from-the-entry", grants, "with m.Elif(is_mvxl & has_moved):", "with m.Elif(0):",
+     "Mux(\n            step == 0, command.op == Op.MVXL, is_mvxl & (step < _MVXL_STEP - 3))",
+     "0",
+     "writes|reads"),
+    ("mvxl-from-the-entry", grants,
+     "with m.Elif(has_moved):",
+     "with m.Elif(0):",
      "writes|reads"),
     ("release-of-all", grants, "Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)",
      "grant.count", "the order's status"),
     ("release-of-what-the-engine-moved", grants,
      "Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)", "self.acknowledged",
      "the order's status"),
-    ("release-of-one-more", grants, "too_many.eq(order.count > engine_limit)",
-     "too_many.eq(order.count > engine_limit + 1)", "the order's status"),
+    ("release-of-one-more", grants,
+     "too_many.eq(count > engine_limit)",
+     "too_many.eq(count > engine_limit + 1)",
+     "the order's status"),
     ("release-while-moving", grants, "with m.Elif(moving):", "with m.Elif(0):",
      "the order's status"),
-    ("end-with-bytes", grants, "Mux(is_ending & (order.kind == OrderKind.END), 0, count)",
-     "count", "accepted"),
+    ("end-with-bytes", grants, "Mux(order.kind == OrderKind.END, 0, order.count)",
+     "order.count", "proposed"),
     ("end-of-another-sort", grants, "ends_grant.eq(serving & is_ending & (order_status == "
      "Status.OK))", "ends_grant.eq(serving & is_ending)", "leave|accepted"),
     ("tag-of-the-command", random_slots, "record.tag.eq(Mux(is_ending, grant.tag, command.tag))",
-     "record.tag.eq(command.tag)", "accepted"),
+     "record.tag.eq(command.tag)", "proposed"),
     ("grant-not-remembered", random_slots, "lock.place_grant.eq(is_grant)",
      "lock.place_grant.eq(0)", DECISION),
-    ("mvxl-takes-a-lock", grants, "lock.place.eq(granted & ~is_mvxl)", "lock.place.eq(granted)",
+    ("mvxl-takes-a-lock", grants,
+     "may_place.eq(open_now & ~is_mvxl)",
+     "may_place.eq(open_now)",
      DECISION + "|freed"),
-    ("mvcl-advances", mvcls, "lock.next_cursor.eq(Mux(is_send, lock.cursor + count, "
-     "lock.cursor))", "lock.next_cursor.eq(lock.cursor + count)", DECISION),
-    ("mvcl-moves-the-position", mvcls, "Mux(is_send, next_position, lock.position)",
-     "next_position", DECISION),
-    ("manager-in-the-ring", moves, "goes_round.eq((over > 0) & ~is_move)",
-     "goes_round.eq(over > 0)", "writes"),
+    ("mvcl-advances", mvcls,
+     "lock.place_cursor.eq(may_send & fits)",
+     "lock.place_cursor.eq(placed)",
+     DECISION),
+    ("sends-move-no-cursor", random_slots, "lock.place_cursor.eq(may_send & fits)",
+     "lock.place_cursor.eq(0)", DECISION + "|proposed"),
+    ("refused-rewind-clears", rewinds, "lock.clear.eq(serving & (order_status == Status.OK))",
+     "lock.clear.eq(serving)", "assert|the order's status"),
+    ("decided-although-not-open", checks(Op.SEND), "& ~src_outside & ~Cat(before.values()).any())",
+     "& ~src_outside)", DECISION),
+    ("placed-although-a-source-is-wrong", checks(Op.SEND), "& ~hopeless & ~dst_unusable\n",
+     "& ~dst_unusable\n", DECISION),
+    ("placed-although-outside-the-source", checks(Op.SEND), "& ~src_outside & ~Cat(",
+     "& ~Cat(", DECISION),
+    ("open-in-every-cycle", random_slots, "open_now.eq(before_decision & ", "open_now.eq(",
+     DECISION + "|reads|writes"),
+    ("managers-move-in-every-cycle", moves, "raw_moves.eq(before_decision & is_move)",
+     "raw_moves.eq(is_move)", "reads|writes|accepted"),
+    ("accepted-as-refused", random_slots, "granted.eq(fits & (may_move | may_grant))",
+     "granted.eq(fits & may_move)", "accepted"),
+    ("proposed-when-accepted-only", random_slots, "self.proposed.valid.eq(at_decision)",
+     "self.proposed.valid.eq(placed | moves)", "proposed"),
+    ("target-at-once", grants, "went_round.eq(goes_round)", "went_round.eq(0)",
+     "the grant's target|writes"),
+    ("target-without-its-last-byte", grants, "piece_less_1 + 1", "piece_less_1",
+     "the grant's target"),
+    ("sees-no-request-to-come", random_slots, "self.looking.eq((step == 0) & self.requests.valid)",
+     "self.looking.eq(0)", "looking"),
+    ("manager-in-the-ring", moves,
+     "goes_round.eq(beyond[-1] & ~is_move)",
+     "goes_round.eq(beyond[-1])",
+     "writes"),
     ("manager-as-a-partition", moves, "Mux(is_move, config.manager, partition)", "partition",
      "reads"),
     ("turn-kept", checks(Op.SEND), "lock.held & at.contended, lock.turn + 1, 0",
@@ -1604,19 +1695,30 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("orders-never-first", random_slots, "order_next | ~self.requests.valid",
      "~self.requests.valid", "in its cycle"),
     ("orders-always-first", random_slots, "order_next | ~self.requests.valid", "1",
-     "in its cycle"),
-    ("rewind-of-others", rewinds, "owned.eq(known & (receiver == order.partition))",
-     "owned.eq(known)", "the order's status"),
+     "in its cycle|quota of the pair"),
+    ("rewind-of-others", rewinds,
+     "owned.eq(known & (receiver == partition))",
+     "owned.eq(known)",
+     "the order's status"),
     ("rewind-while-held", rewinds, " & ~lock.held", "", "the order's status"),
-    ("rewind-of-a-ring", rewinds, "owned & ~entry.ring", "owned", "the order's status"),
-    ("consume-of-all", consumes, "owned & entry.ring & (order.count <= lock.filled)",
-     "owned & (order.count <= lock.filled)", "the order's status"),
-    ("consume-of-one-more", consumes, "(order.count <= lock.filled)",
-     "(order.count <= lock.filled + 1)", "the order's status"),
+    ("rewind-of-a-ring", rewinds,
+     "            ~entry.ring & ~lock.held))",
+     "            ~lock.held))",
+     "the order's status"),
+    ("consume-of-all", consumes,
+     "entry.ring & (count <= lock.filled)",
+     "(count <= lock.filled)",
+     "the order's status"),
+    ("consume-of-one-more", consumes,
+     "(count <= lock.filled)",
+     "(count <= lock.filled + 1)",
+     "the order's status"),
     ("consume-of-what-is-placed", consumes, "lock.published.eq(ordering)",
      "lock.published.eq(0)", "the order's status"),
-    ("consume-although-refused", consumes, "lock.consume.eq(serving & allowed)",
-     "lock.consume.eq(serving)", "assert|the order's status"),
+    ("consume-although-refused", consumes,
+     "lock.consume.eq(serving & (order_status == Status.OK))",
+     "lock.consume.eq(serving)",
+     "assert|the order's status"),
     ("order-of-high-id-bits", consumes, "known.eq(entry.valid & in_table)",
      "known.eq(entry.valid)", "the order's status|accepted"),
     ("commit-keeps-the-cursor", random_slots,

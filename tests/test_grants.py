@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from formal.mutants import mutated
@@ -30,15 +31,20 @@ TOP = (1 << 32) - 64
 
 
 class Driver:
-    """Does what the other units do to the unit, one thing a cycle; counts cycles and lapses."""
+    """Does what the other units do to the unit, one thing a cycle; counts cycles and lapses.
 
-    def __init__(self, unit: Any, ctx: Any) -> None:
+    `reset` resets the unit while it is 1.
+    """
+
+    def __init__(self, unit: Any, ctx: Any, reset: Signal) -> None:
         self.unit = unit
         self.ctx = ctx
+        self.reset = reset
         self.config = unit.config
         self.now = 0
         self.lapses: list[int] = []
         self.pulsed: list[Any] = []
+        self.target: dict[str, int] | None = None   # of the grant that is given
 
     async def cycle(self, cycles: int = 1) -> None:
         for _ in range(cycles):
@@ -49,6 +55,8 @@ class Driver:
             for signal in self.pulsed:
                 self.ctx.set(signal, {})
             self.pulsed = []
+            self.ctx.set(self.unit.target, self.target or {"address": 0xBAD, "first": 0xBAD})
+            self.target = None
 
     def pulse(self, name: str, partition: int = 0, **fields: Any) -> None:
         """In the cycle that comes."""
@@ -60,18 +68,22 @@ class Driver:
     def give(self, partition: int = 0, kind: GrantKind = ENGINE, *, src_id: int = SRC,
              dst_id: int = DST, **grant: Any) -> None:
         self.ctx.set(self.unit.partition, partition)
-        target = grant.pop("target", {})
-        self.pulse("give", partition, target=target, grant={
+        self.target = grant.pop("target", None)
+        self.pulse("give", partition, grant={
             "kind": kind, "src_id": src_id, "dst_id": dst_id, "token": 0xDEAD, **grant})
 
     async def granted(self, partition: int = 0, kind: GrantKind = ENGINE, **fields: Any) -> None:
-        """A grant whose GRANT is through; given in the last but one cycle but two."""
+        """A grant whose GRANT is through; it is given in the third cycle."""
         self.ctx.set(self.unit.partition, partition)
         await self.cycle(2)
         self.give(partition, kind, **fields)
         await self.cycle()
-        self.pulse("moved", partition, first=1, good=1, count=100)
-        await self.cycle()
+        await self.through(partition, first=1, good=1, count=100)
+
+    async def through(self, partition: int = 0, **fields: int) -> None:
+        """Something of it is through, and has had its effect."""
+        self.pulse("moved", partition, **fields)
+        await self.cycle(2)
 
     async def gone(self, partition: int = 0) -> None:
         """Its end is decided, and then through."""
@@ -81,16 +93,21 @@ class Driver:
         await self.cycle()
 
     async def looked_up(self, partition: int) -> Any:
-        """(grant, acknowledged, moving) for the front end, a cycle later."""
+        """(grant, acknowledged, moving) for the front end, two cycles later."""
         self.ctx.set(self.unit.partition, partition)
-        await self.cycle()
+        await self.cycle(2)
         get, unit = self.ctx.get, self.unit
         return get(unit.grant), get(unit.acknowledged), get(unit.moving)
 
-    def shown(self, partition: int) -> Any:
-        get, unit = self.ctx.get, self.unit
-        self.ctx.set(unit.reader, partition)
-        return get(unit.shown), get(unit.shown_target), get(unit.shown_acknowledged)
+    async def shown(self, partition: int) -> Any:
+        """(grant, target), a cycle later."""
+        self.ctx.set(self.unit.reader, partition)
+        await self.cycle()
+        return self.ctx.get(self.unit.shown), self.ctx.get(self.unit.shown_target)
+
+    def shown_acknowledged(self, partition: int) -> int:
+        self.ctx.set(self.unit.reader, partition)
+        return self.ctx.get(self.unit.shown_acknowledged)
 
     def state(self, partition: int = 0) -> str:
         """What the partition's grant is: one of live, expired, ending, held (besides), free."""
@@ -107,14 +124,12 @@ class Driver:
 def simulate(bench: Callable[[Driver], Awaitable[None]], name: str, *, module: Any = grants,
              ) -> None:
     unit = module.GrantUnit(CONFIGS[name])
+    reset = Signal()
 
     async def testbench(ctx: Any) -> None:
-        driver = Driver(unit, ctx)
-        while not ctx.get(unit.ready):
-            await driver.cycle()
-        await bench(driver)
+        await bench(Driver(unit, ctx, reset))
 
-    sim = Simulator(unit)
+    sim = Simulator(ResetInserter(reset)(unit))
     sim.add_clock(1e-6)
     sim.add_testbench(testbench)
     sim.run()
@@ -141,7 +156,8 @@ async def tokens(unit: Driver) -> None:
         for p in everyone:
             grant, acknowledged, moving = await unit.looked_up(p)
             assert grant.token == number, "the token"
-            shown, target, _ = unit.shown(p)
+            unit.ctx.set(unit.unit.partition, (p + 1) % unit.config.partitions)
+            shown, target = await unit.shown(p)
             for one in (grant, shown):
                 assert (one.token, one.kind, one.tag, one.count, one.src_id, one.dst_id) == (
                     number, (ENGINE, CPU)[(p + number) % 2], number, 100 + p, p % 4,
@@ -155,6 +171,26 @@ async def tokens(unit: Driver) -> None:
 
 def test_tokens(name: str) -> None:
     simulate(tokens, name)
+
+
+async def tokens_after_reset(unit: Driver) -> None:
+    """They go on, so that no late one is valid; nothing else of a grant stays."""
+    everyone = range(unit.config.partitions)
+    for number in range(1, 4):
+        for p in everyone:
+            await unit.granted(p)
+        unit.pulse("started")
+        await unit.cycle()
+        unit.ctx.set(unit.reset, 1)
+        await unit.cycle()
+        unit.ctx.set(unit.reset, 0)
+        for p in everyone:
+            assert (unit.state(p), unit.busy(p)) == ("free", 0), "outlives the reset"
+            assert (await unit.looked_up(p))[0].token == number, "the token"
+
+
+def test_tokens_go_on_over_a_reset(name: str) -> None:
+    simulate(tokens_after_reset, name)
 
 
 async def states(unit: Driver) -> None:
@@ -194,8 +230,7 @@ async def states(unit: Driver) -> None:
         unit.give(p, kind)
         await unit.cycle()
         assert unit.state(p) == "live"
-        unit.pulse("moved", p, first=1, good=0)
-        await unit.cycle()
+        await unit.through(p, first=1, good=0)
         assert unit.state(p) == "ending", "a GRANT that failed stays"
         await unit.gone(p)
         assert [unit.state(q) for q in everyone if q != p] == others
@@ -270,9 +305,11 @@ async def held_off(unit: Driver) -> None:
             await unit.cycle()
         unit.pulse("moved", p, first=1, good=1)
         await unit.cycle(20)
-        unit.pulse("moved", p, good=1, count=5)
-        unit.pulse("started", p)        # one comes, one goes
-        await unit.cycle(20)
+        for late_cycles in (1, 2):      # one comes, one goes
+            unit.pulse("moved", p, good=1, count=5)
+            await unit.cycle(late_cycles)
+            unit.pulse("started", p)
+            await unit.cycle(20)
         unit.pulse("moved", p, good=0, count=5)
         await unit.cycle(20)
         assert unit.busy(p) and unit.state(p) == "live", "ended with an MVXL in flight"
@@ -281,8 +318,7 @@ async def held_off(unit: Driver) -> None:
             unit.pulse("started", 0)
             await unit.cycle(20)
             assert unit.busy(p) and not unit.busy(0), "an MVXL of another partition"
-        unit.pulse("moved", p, good=1, offset=5, count=5)
-        await unit.cycle()
+        await unit.through(p, good=1, offset=5, count=5)
         assert not unit.busy(p) and unit.state(p) == "live"
         await unit.cycle(late)
         assert unit.state(p) == ("ending" if kind is ENGINE else "expired"), "held off for ever"
@@ -313,12 +349,12 @@ async def revokes(unit: Driver) -> None:
         while not unit.ctx.get(unit.unit.revoked):
             await unit.cycle()
             waited += 1
-            assert waited <= partitions + 2, "a revoke takes too long"
+            assert waited <= partitions + 3, "a revoke takes too long"
         for p in range(partitions):
             assert unit.state(p) == hit[kind][entry], "what a revoke ends"
         if kind is CPU and entry == SRC:
             unit.pulse("revoke", DST)
-            await unit.cycle(partitions + 3)
+            await unit.cycle(partitions + 5)
             assert [unit.state(p) for p in range(partitions)] == ["ending"] * partitions, \
                 "an expired one stays on its destination"
         assert unit.lapses == []
@@ -330,10 +366,32 @@ def test_revokes(name: str) -> None:
     simulate(revokes, name)
 
 
+async def revokes_of_new_ones(unit: Driver) -> None:
+    """A grant that was given just before is found, too, wherever the look-ups stand."""
+    partitions = unit.config.partitions
+    for kind, phase, behind in itertools.product(GrantKind, range(partitions), range(1, 6)):
+        p = partitions - 1
+        while unit.now % partitions != phase:
+            await unit.cycle()
+        unit.give(p, kind)
+        await unit.cycle(behind)
+        unit.pulse("revoke", DST)
+        await unit.cycle()
+        while not unit.ctx.get(unit.unit.revoked):
+            await unit.cycle()
+        assert unit.state(p) == "ending", "a new one is not found"
+        await unit.through(p, first=1, good=1)
+        await unit.gone(p)
+
+
+def test_revokes_of_new_ones(name: str) -> None:
+    simulate(revokes_of_new_ones, name)
+
+
 async def new_records(unit: Driver) -> None:
     """A grant that has just been given is not taken for the one before it."""
     partitions = unit.config.partitions
-    for kind, phase, behind in itertools.product(GrantKind, range(partitions), range(3)):
+    for kind, phase, behind in itertools.product(GrantKind, range(partitions), range(6)):
         p = partitions - 1
         unit.ctx.set(unit.unit.lease, 20)
         await unit.granted(p, kind, src_id=OTHER, dst_id=OTHER)
@@ -346,11 +404,11 @@ async def new_records(unit: Driver) -> None:
         if not unit.pulsed:
             unit.pulse("moved", p, first=1, good=1)
         unit.pulse("revoke", OTHER)
-        await unit.cycle(partitions + 4)
+        await unit.cycle(partitions + 6)
         assert unit.state(p) == "live" and unit.lapses == [], "taken for the one before"
         if not behind:
             unit.pulse("moved", p, first=1, good=1)
-        await unit.cycle()
+        await unit.cycle(2)
         await unit.gone(p)
 
 
@@ -376,11 +434,10 @@ async def acknowledges(unit: Driver) -> None:
             unit.pulse("started", p)
             await unit.cycle()
             assert (await unit.looked_up(p))[2], "an MVXL is in flight"
-            unit.pulse("moved", p, good=good, offset=offset, count=count)
-            await unit.cycle()
+            await unit.through(p, good=good, offset=offset, count=count)
             if good and offset <= known:
                 known = max(known, offset + count)
-            assert unit.shown(p)[2] == known, "acknowledged"
+            assert unit.shown_acknowledged(p) == known, "acknowledged"
             assert (await unit.looked_up(p))[1:] == (known, 0), "acknowledged"
         await unit.gone(p)
     await unit.granted()
@@ -388,9 +445,17 @@ async def acknowledges(unit: Driver) -> None:
                                  ((1 << 31) - 1, 2, (1 << 31) + 1), (5, 1 << 31, (1 << 31) + 5)):
         unit.pulse("started")
         await unit.cycle()
-        unit.pulse("moved", good=1, offset=offset, count=count)
+        await unit.through(good=1, offset=offset, count=count)
+        assert unit.shown_acknowledged(0) == known, "acknowledged"
+    # As fast as they can come.
+    await unit.gone()
+    await unit.granted()
+    for _ in range(3):
+        unit.pulse("started")
         await unit.cycle()
-        assert unit.shown(0)[2] == known, "acknowledged"
+    for number in range(3):
+        await unit.through(good=1, offset=10 * number, count=10)
+    assert unit.shown_acknowledged(0) == 30, "acknowledged"
 
 
 def test_acknowledged(name: str) -> None:
@@ -403,28 +468,29 @@ async def inherits(unit: Driver) -> None:
         await unit.granted(p)
         unit.pulse("started", p)
         await unit.cycle()
-        unit.pulse("moved", p, good=1, count=77)
-        await unit.cycle()
-        assert unit.shown(p)[2] == 77, "of the grant before"
+        await unit.through(p, good=1, count=77)
+        assert unit.shown_acknowledged(p) == 77, "of the grant before"
         await unit.gone(p)
         unit.give(p)
         await unit.cycle()
         for _ in range(5):
-            assert unit.shown(p)[2] == 0, "shows what the last grant moved"
+            assert unit.shown_acknowledged(p) == 0, "shows what the last grant moved"
             _, acknowledged, moving = await unit.looked_up(p)
             assert moving or not acknowledged, "may be released with what the last one moved"
             assert moving, "its GRANT is not through"
-        unit.pulse("moved", p, first=1, good=1, offset=3, count=9)
-        await unit.cycle()
+        await unit.through(p, first=1, good=1, offset=3, count=9)
         assert (await unit.looked_up(p))[1:] == (0, 0), "of the grant before"
-        assert unit.shown(p)[2] == 0
-        # What was asked in the cycle in which it came through is as old as what it is told with.
+        assert unit.shown_acknowledged(p) == 0
+        # It is moving until what it has acknowledged is known.
         unit.pulse("started", p)
-        await unit.cycle()
+        await unit.cycle(3)
         unit.pulse("moved", p, good=1, count=50)
-        _, acknowledged, moving = await unit.looked_up(p)
-        assert (acknowledged, moving) == (0, 1), "of two times"
-        assert (await unit.looked_up(p))[1:] == (50, 0)
+        moving = []
+        for _ in range(6):
+            await unit.cycle()
+            moving.append(unit.ctx.get(unit.unit.moving))
+            assert moving[-1] or unit.ctx.get(unit.unit.acknowledged) == 50, "of two times"
+        assert moving == sorted(moving, reverse=True) and (moving[0], moving[-1]) == (1, 0)
         await unit.gone(p)
 
 
@@ -437,8 +503,18 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "given.token.eq(self.grant.token)", "the token"),
     ("token-of-the-front-end", tokens, "            given.token.eq(self.grant.token + 1),\n", "",
      "the token"),
-    ("target-of-another", tokens, "write_target.addr.eq(self.give.partition)",
-     "write_target.addr.eq(0)", "the target"),
+    ("token-of-the-reset", tokens_after_reset, "given.token.eq(self.grant.token + 1),",
+     "]\n        given_one = Signal()\n        m.d.sync += given_one.eq(given_one | self.give.en)\n"
+     "        m.d.comb += [given.token.eq(Mux(given_one, self.grant.token, 0) + 1),", "the token"),
+    ("grant-a-cycle-late", tokens, "m.d.sync += self.grant.eq(grants.read_data[0])",
+     "late = Signal.like(self.grant)\n"
+     "        m.d.sync += [late.eq(grants.read_data[0]), self.grant.eq(late)]", "the token"),
+    ("target-of-another", tokens, "targets.write_row.eq(given_before.partition)",
+     "targets.write_row.eq(0)", "the target"),
+    ("target-too-early", tokens, "targets.write_en.eq(given_before.en)",
+     "targets.write_en.eq(self.give.en)", "the target"),
+    ("shown-of-the-front-end", tokens, "grants.read_row[1].eq(self.reader)",
+     "grants.read_row[1].eq(self.partition)", "the record"),
     ("free-at-once", states, "self.live | self.expired | self.ending | leaving",
      "self.live | self.expired | self.ending", "assert"),
     ("never-free", states, "with m.If(self.left.en & (self.left.partition == p)):",
@@ -465,8 +541,8 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "passed & self.live[p]", "in flight"),
     ("grant-not-in-flight", held_off, "| (self.give.en & (self.give.partition == p))),", "),",
      "its GRANT is in flight"),
-    ("moves-of-another", held_off, "through.eq(self.moved.en & (self.moved.partition == p))",
-     "through.eq(self.moved.en)", "another|assert"),
+    ("moves-of-another", held_off, "ends.eq(through.en & (through.partition == p))",
+     "ends.eq(through.en)", "another|assert"),
     ("revoke-of-the-source-forgotten", revokes,
      "lost_source.eq((records_left != 0) & (looked.src_id == revoking))", "lost_source.eq(0)",
      "what a revoke ends"),
@@ -476,26 +552,43 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("revoke-of-any", revokes, "(looked.dst_id == revoking)", "1", "what a revoke ends"),
     ("revoke-ends-the-source's-processor", revokes, "(is_engine & lost_source)", "lost_source",
      "what a revoke ends"),
-    ("revoke-looks-at-one-less", revokes, "records_left.eq(config.partitions + 1)",
+    ("revoke-looks-at-one-less", revokes, "records_left.eq(config.partitions + 3)",
      "records_left.eq(config.partitions - 1)", "what a revoke ends"),
+    ("revoke-looks-at-what-was-fetched", revokes_of_new_ones,
+     "records_left.eq(config.partitions + 3)", "records_left.eq(config.partitions + 1)",
+     "a new one is not found"),
     ("revoked-too-early", revokes, "self.revoked.eq((records_left == 0) & ~self.revoke.en)",
      "self.revoked.eq(1)", "told before it begins"),
-    ("old-record", new_records, "looked_anew.eq(~(self.give.en & (self.give.partition == turn)))",
-     "looked_anew.eq(1)", "taken for the one before"),
-    ("gap-overlooked", acknowledges, "(self.moved.offset <= before)", "1", "acknowledged"),
-    ("gap-of-nothing", acknowledges, "(self.moved.offset <= before)",
-     "(self.moved.offset < before)", "acknowledged"),
-    ("goes-back", acknowledges, "& (moved_end > before)", "", "acknowledged"),
-    ("failed-counts", acknowledges, "self.moved.good & (self.moved.offset", "(self.moved.offset",
+    ("record-that-is-being-replaced", new_records, "fetched_anew.eq(~is_given(turn))",
+     "fetched_anew.eq(1)", "taken for the one before"),
+    ("record-replaced-a-cycle-later", new_records,
+     "fetched_still.eq(fetched_anew & ~is_given(fetched_for))", "fetched_still.eq(fetched_anew)",
+     "taken for the one before"),
+    ("record-replaced-two-cycles-later", new_records,
+     "looked_anew.eq(fetched_still & ~is_given(fetched_at))", "looked_anew.eq(fetched_still)",
+     "taken for the one before"),
+    ("gap-overlooked", acknowledges, "(self.moved.offset <= acknowledged.read_data[0])", "(1)",
      "acknowledged"),
-    ("compared-in-31-bits", acknowledges, "(self.moved.offset <= before)",
-     "(self.moved.offset[:31] <= before[:31])", "acknowledged"),
-    ("inherited", inherits, "Mux(self.moved.first, 0, moved_end)", "moved_end",
+    ("gap-of-nothing", acknowledges, "(self.moved.offset <= acknowledged.read_data[0])",
+     "(self.moved.offset < acknowledged.read_data[0])", "acknowledged"),
+    ("goes-back", acknowledges, "& (moved_end > before)", "", "acknowledged"),
+    ("failed-counts", acknowledges, "through.good & no_gap", "no_gap", "acknowledged"),
+    ("compared-in-31-bits", acknowledges, "(self.moved.offset <= acknowledged.read_data[0])",
+     "(self.moved.offset[:31] <= acknowledged.read_data[0][:31])", "acknowledged"),
+    ("not-for-decisions", acknowledges, "for memory in (acknowledged, decided_on):",
+     "for memory in (acknowledged,):", "acknowledged"),
+    ("end-of-the-next", acknowledges, "memory.write_row.eq(through.partition)",
+     "memory.write_row.eq(self.moved.partition)", "acknowledged|of the grant before"),
+    ("inherited", inherits, "Mux(through.first, 0, moved_end)", "moved_end",
      "of the grant before"),
     ("last-one's-shown", inherits, "Mux(fresh.bit_select(self.reader, 1), 0, ", "Mux(0, 0, ",
      "shows what the last grant moved"),
-    ("not-busy-in-time", inherits, "self.moving.eq(self.busy.bit_select(self.partition, 1)),",
+    ("not-busy-in-time", inherits,
+     "self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),",
      "self.moving.eq(0),", "may be released"),
+    ("at-rest-too-early", inherits,
+     "self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),",
+     "self.moving.eq(self.busy.bit_select(self.partition, 1)),", "of two times"),
 ]
 
 

@@ -17,15 +17,15 @@ from formal.mutants import mutated
 from mvxl import lock
 from mvxl.config import AdapterConfig
 from mvxl.lock import TURN_BITS
+from mvxl.memory import LUT_ROWS
 from mvxl.messages import Release
-from mvxl.table import lookup_cycles
 
 CONFIGS = {
     "small": AdapterConfig(partitions=3, entries=4, messages_in_flight=4),
     "block": AdapterConfig(partitions=5, entries=128, messages_in_flight=8),
 }
 WRAP = 1 << 32
-PULSES = ("capture", "place", "clear", "consume")
+PULSES = ("capture", "place", "place_cursor", "clear", "consume")
 
 #: A release: entry, bytes by which the cursor moves (None: it failed), byte position behind them.
 Done = tuple[int, int | None, int]
@@ -64,7 +64,6 @@ class Driver:
     def __init__(self, unit: Any, ctx: Any) -> None:
         self.unit = unit
         self.ctx = ctx
-        self.latency = lookup_cycles(unit.config)
 
     async def cycle(self, **inputs: int) -> tuple[int, int | None]:
         """One cycle with these pulses. (releases.ready, ID that was freed or None) in it."""
@@ -78,13 +77,13 @@ class Driver:
         return ready, freed_id if freed else None
 
     async def start(self) -> None:
-        while not self.ctx.get(self.unit.ready):
-            await self.cycle()
+        """Clear the entries that the tests use: nothing is known of them before."""
+        for entry in range(4):
+            await self.look(entry)
+            await self.cycle(clear=1)
 
     async def look(self, entry: int, *, published: bool = False) -> Lookup:
         await self.cycle(id=entry)
-        for _ in range(self.latency - 1):
-            await self.cycle()
         await self.cycle(capture=1, published=published)
         return self.shown()
 
@@ -95,19 +94,22 @@ class Driver:
             return Lookup(False, *room)
         return Lookup(True, *room, get(unit.holder), bool(get(unit.by_grant)), get(unit.turn))
 
-    async def place(self, entry: int, partition: int, cursor: int, turn: int = 0, *,
+    async def place(self, entry: int, partition: int, cursor: int | None = None, turn: int = 0, *,
                     position: int | None = None, grant: bool = False) -> None:
-        """A message, or a grant, with the next one at `cursor`, looked up before."""
+        """A message, or a grant, with the next one at `cursor`, or where this one went if that is
+        None; looked up before.
+        """
         await self.look(entry)
+        moves = cursor is not None
         await self.cycle(
-            place=1, place_grant=grant, partition=partition, next_cursor=cursor,
-            next_position=cursor if position is None else position, next_turn=turn)
+            place=1, place_cursor=moves, place_grant=grant, partition=partition,
+            next_cursor=cursor if moves else 0x5555,
+            next_position=position if position is not None else cursor if moves else 0x3333,
+            next_turn=turn)
 
     async def query(self, entry: int) -> tuple[int, int]:
         """Cursor and head, as the owner sees them."""
         await self.cycle(query_id=entry)
-        for _ in range(self.latency - 1):
-            await self.cycle()
         return self.ctx.get(self.unit.query_cursor), self.ctx.get(self.unit.query_head)
 
     def offer(self, entry: int, count: int | None, position: int = 0) -> None:
@@ -252,17 +254,69 @@ def test_published_cursor_of_a_held_entry(name: str) -> None:
 def test_grant_holds_until_its_release(name: str) -> None:
     """Nothing is placed by it: cursor and position stay; its release says how much has come."""
     async def bench(unit: Driver) -> None:
-        await unit.place(3, partition=2, cursor=0, grant=True)
+        await unit.place(3, partition=2, grant=True)
         assert await unit.look(3) == holding(0, 2, by_grant=True)
         assert await unit.release(3, 77, 77) == [3]
         assert await unit.look(3) == free(77)
-        await unit.place(3, partition=1, cursor=77, grant=True)
+        await unit.place(3, partition=1, grant=True)
+        assert await unit.look(3) == holding(77, 1, by_grant=True)
         assert await unit.release(3, None, 9) == [3]
         assert await unit.look(3) == free(77)
         await unit.place(3, partition=1, cursor=80)
         assert await unit.look(3) == holding(80, 1), "a message, not a grant"
 
     simulate(bench, name)
+
+
+def test_message_that_moves_no_cursor(name: str) -> None:
+    """Alone, before and behind one that does: the next one goes where it went itself."""
+    async def bench(unit: Driver) -> None:
+        await unit.place(1, partition=1, cursor=100, position=36)
+        assert await unit.release(1, 100, 36) == [1]
+        await unit.place(1, partition=2)
+        assert await unit.look(1) == holding(100, 2, position=36)
+        await unit.place(1, partition=2, cursor=150, position=22)
+        assert await unit.look(1) == holding(150, 2, position=22)
+        await unit.place(1, partition=2, turn=3)
+        assert await unit.look(1) == holding(150, 2, 3, position=22)
+        assert await unit.release(1, None) == []
+        assert await unit.look(1) == holding(150, 2, 3, position=22)
+        assert await unit.release(1, None) == []
+        assert await unit.release(1, None) == [1]
+        assert await unit.look(1) == free(100, 36), "the cursor of a holding goes with it"
+        await unit.place(1, partition=0)
+        assert await unit.look(1) == holding(100, 0, position=36)
+
+    simulate(bench, name)
+
+
+def test_nothing_is_known_before_a_clear(name: str) -> None:
+    """After a reset in the midst of a holding: a clear makes the entry free, at cursor 0."""
+    unit = lock.LockUnit(CONFIGS[name])
+    reset = Signal()
+
+    async def testbench(ctx: Any) -> None:
+        driver = Driver(unit, ctx)
+        await driver.start()
+        await driver.place(2, partition=1, cursor=100, position=36)
+        await driver.place(2, partition=1, cursor=164, position=100)
+        assert await driver.release(2, 100, 36) == []
+        assert await driver.look(2) == holding(164, 1, position=100)
+        ctx.set(reset, 1)
+        await driver.cycle()
+        ctx.set(reset, 0)
+        await driver.look(2)
+        await driver.cycle(clear=1)
+        assert await driver.look(2) == FREE
+        await driver.place(2, partition=2, cursor=7)
+        assert await driver.look(2) == holding(7, 2)
+        assert await driver.release(2, 7, 7) == [2]
+        assert await driver.look(2) == free(7)
+
+    sim = Simulator(ResetInserter(reset)(unit))
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
 
 
 def test_clear(name: str) -> None:
@@ -290,7 +344,8 @@ def test_next_cycle_sees_a_place_a_clear_and_a_consume(name: str) -> None:
     """`look` asks in the cycle right after the one in which they end."""
     async def bench(unit: Driver) -> None:
         assert await unit.look(2) == FREE
-        await unit.cycle(place=1, partition=1, next_cursor=9, next_position=5, next_turn=3)
+        await unit.cycle(place=1, place_cursor=1, partition=1, next_cursor=9, next_position=5,
+                         next_turn=3)
         assert await unit.look(2) == holding(9, 1, turn=3, position=5)
         await unit.release(2, 9, 5)
         assert await unit.look(2) == free(9, 5)
@@ -323,8 +378,9 @@ def test_release_of_one_entry_while_another_is_placed(name: str) -> None:
             unit.offer(0, 1, early + 1)
             freed = []
             for cycle in range(5):
+                now = int(cycle == early)
                 ready, one = await unit.cycle(
-                    place=int(cycle == early), partition=2, next_cursor=early + 100,
+                    place=now, place_cursor=now, partition=2, next_cursor=early + 100,
                     next_position=early + 100, next_turn=early)
                 freed.append(one)
                 if ready:
@@ -360,7 +416,7 @@ def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
 
 
 def test_pace_of_releases(name: str) -> None:
-    """Offered in every cycle, they are taken every 2 cycles, and every 3 with block RAM."""
+    """Offered in every cycle, they are taken every 2 cycles."""
     async def bench(unit: Driver) -> None:
         for entry in range(4):
             await unit.place(entry, partition=0, cursor=entry)
@@ -377,9 +433,7 @@ def test_pace_of_releases(name: str) -> None:
             if ready and waiting:
                 waiting.pop(0)
                 taken.append(cycle)
-        first = unit.latency - 1
-        period = unit.latency + 1
-        assert taken == [first + period * number for number in range(4)]
+        assert taken == [0, 2, 4, 6]
         assert [one for one in freed if one is not None] == [0, 1, 2, 3]
 
     simulate(bench, name)
@@ -389,10 +443,12 @@ def test_pace_of_releases(name: str) -> None:
 class Entry:
     """An entry of the model: what is in flight to it, oldest first, its cursors and its head.
 
-    `in_flight`: of each the partition, and whether it is a grant.
+    `in_flight`: of each the partition, whether it is a grant, and whether its release may advance
+    the cursor. An entry is `known` once it was cleared.
     """
 
-    in_flight: list[tuple[int, bool]] = field(default_factory=list)
+    known: bool = False
+    in_flight: list[tuple[int, bool, bool]] = field(default_factory=list)
     cursor: int = 0
     position: int = 0
     next_cursor: int = 0
@@ -400,26 +456,29 @@ class Entry:
     head: int = 0
     turn: int = 0
 
-    def view(self, published: bool) -> Lookup:
+    def view(self, published: bool) -> Lookup | None:
+        if not self.known:
+            return None
         if not self.in_flight:
             return Lookup(False, self.cursor, self.position, (self.cursor - self.head) % WRAP)
-        holder, by_grant = self.in_flight[0]
+        holder, by_grant, _ = self.in_flight[0]
         cursor = self.cursor if published else self.next_cursor
         return Lookup(True, cursor, self.next_position, (cursor - self.head) % WRAP,
                       holder, by_grant, self.turn)
 
-    def published(self) -> tuple[int, int]:
-        return self.cursor, self.head
+    def published(self) -> tuple[int, int] | None:
+        return (self.cursor, self.head) if self.known else None
 
 
 class Run:
     """Random operations on a lock unit, in every cycle compared with lists of messages.
 
     A lookup shows what was written before the cycle in which its ID came; with block RAM it may
-    show what was written in that cycle. A release is written in the cycle in which it tells, or
-    would tell, of a freed entry: the one after it was taken, and later by the clears that come
-    between. If a message is placed in an entry while its last one is being released, `freed` may
-    be told or not.
+    show what was written in that cycle. What it shows of an entry that was not cleared since the
+    reset is not looked at, and nothing but a clear is done to such an entry. A release is written
+    in the cycle in which it tells, or would tell, of a freed entry: the one after it was taken, and
+    later by the clears that come between. If a message is placed in an entry while its last one is
+    being released, `freed` may be told or not.
     """
 
     def __init__(self, unit: Any, ctx: Any, dice: random.Random) -> None:
@@ -427,7 +486,7 @@ class Run:
         self.unit = unit
         self.ctx = ctx
         self.dice = dice
-        self.latency = lookup_cycles(config)
+        self.block = config.entries > LUT_ROWS
         self.popular = [0, 1, config.entries - 1]
         self.entries = [Entry() for _ in range(config.entries)]
         self.seen: list[str] = []
@@ -442,27 +501,26 @@ class Run:
         age: int | None = None              # of the lookup, in cycles
         entry_id = 0
         published = False
-        allowed: list[Lookup] = []          # for the lookup that is under way
-        shown: list[Lookup] | None = None   # for the captured one
+        allowed: list[Lookup | None] = []           # for the lookup that is under way
+        shown: list[Lookup | None] = [None]         # for the captured one
         act_at = 0
-        queries: list[list[tuple[int, int]] | None] = [None] * self.latency
+        expected: list[tuple[int, int] | None] = [None]     # of the query in the cycle before
         offered: Done | None = None
         offered_for = 0
         writing: Done | None = None         # a release that was taken
         was_last = placed_meanwhile = False
 
-        for cycle in range(config.entries + cycles):
-            ready = cycle >= config.entries
-            if age is None and ready and dice.random() < 0.8:
+        for _ in range(cycles):
+            if age is None and dice.random() < 0.8:
                 age = 0
                 entry_id = self.pick()
                 published = dice.random() < 0.3
-                act_at = self.latency + 1 + (dice.random() < 0.3) * dice.randrange(3)
+                act_at = 2 + (dice.random() < 0.3) * dice.randrange(3)
             entry = self.entries[entry_id]
             acts = age == act_at
             flying = [one for one, some in enumerate(self.entries) if some.in_flight]
             total = sum(len(self.entries[one].in_flight) for one in flying)
-            place = clear = consume = grant = False
+            place = clear = consume = grant = place_cursor = False
             next_cursor, next_position, consumed = (dice.getrandbits(32) for _ in range(3))
             next_turn = dice.getrandbits(TURN_BITS)
             if acts:
@@ -470,10 +528,11 @@ class Run:
                 # What messages hold takes messages of the same partition, until a grant comes
                 # when it is free; to what a grant holds nothing is added.
                 by_grant = held and bool(ctx.get(unit.by_grant))
-                place = (total < config.messages_in_flight and not by_grant
+                place = (entry.known and total < config.messages_in_flight and not by_grant
                          and dice.random() < 0.6)
                 grant = not held and dice.random() < 0.4
-                clear = not place and not held and dice.random() < 0.4
+                place_cursor = place and not grant and dice.random() < 0.7
+                clear = not entry.known or not place and not held and dice.random() < 0.4
                 consume = not place and not clear and dice.random() < 0.7
                 partition = (ctx.get(unit.holder) if held
                              else dice.randrange(config.partitions))
@@ -486,15 +545,18 @@ class Run:
             releasable = [one for one in flying if writing is None or one != writing[0]
                           or len(self.entries[one].in_flight) > 1]
             if offered is None and releasable and dice.random() < 0.5:
-                offered = (dice.choice(releasable),
-                           dice.getrandbits(32) if dice.random() < 0.8 else None,
+                one = dice.choice(releasable)
+                _, _, advances = self.entries[one].in_flight[
+                    writing is not None and one == writing[0]]
+                offered = (one, dice.getrandbits(32) if advances and dice.random() < 0.8 else None,
                            dice.getrandbits(32))
                 offered_for = 0
             query = self.pick()
             ctx.set(unit.id, entry_id)
-            ctx.set(unit.capture, age == self.latency)
-            ctx.set(unit.published, published if age == self.latency else dice.getrandbits(1))
+            ctx.set(unit.capture, age == 1)
+            ctx.set(unit.published, published if age == 1 else dice.getrandbits(1))
             ctx.set(unit.place, place)
+            ctx.set(unit.place_cursor, place_cursor)
             ctx.set(unit.place_grant, grant)
             ctx.set(unit.clear, clear)
             ctx.set(unit.consume, consume)
@@ -508,28 +570,31 @@ class Run:
                     {"dst_id": offered[0], "advance": int(offered[1] is not None),
                      "count": dice.getrandbits(32) if offered[1] is None else offered[1],
                      "position": offered[2]}))
-            if shown is not None:
+            if None not in shown:
                 assert Driver(unit, ctx).shown() in shown, "lookup"
-            _, _, is_ready, taken, freed, freed_id, cursor, head = await ctx.tick().sample(
-                unit.ready, unit.releases.ready, unit.freed, unit.freed_id, unit.query_cursor,
+            _, _, taken, freed, freed_id, cursor, head = await ctx.tick().sample(
+                unit.releases.ready, unit.freed, unit.freed_id, unit.query_cursor,
                 unit.query_head)
 
-            assert is_ready == ready, f"ready in cycle {cycle} of {config.entries} entries"
-            expected = queries.pop(0)
-            if expected is not None:
+            if None not in expected:
                 assert (cursor, head) in expected, "query"
             before = (entry.view(published), self.entries[query].published())
 
             # The cycle's effects.
             written = writing is not None and not clear
             if place:
-                entry.in_flight.append((partition, grant))
-                entry.next_cursor, entry.next_position = next_cursor, next_position
+                entry.in_flight.append((partition, grant, grant or place_cursor))
+                if place_cursor:
+                    entry.next_cursor, entry.next_position = next_cursor, next_position
+                elif not held:
+                    entry.next_cursor, entry.next_position = entry.cursor, entry.position
                 entry.turn = next_turn
                 placed_meanwhile |= writing is not None and writing[0] == entry_id
-                self.seen.append("granted" if grant else "placed")
+                self.seen.append("granted" if grant else "placed" if place_cursor
+                                 else "placed behind" if held else "placed without a cursor")
             if clear:
                 assert not entry.in_flight
+                entry.known = True
                 entry.cursor = entry.position = entry.head = 0
                 self.seen.append("clear before release" if writing is not None else "cleared")
             if consume:
@@ -561,14 +626,13 @@ class Run:
                 offered = None
             elif offered is not None:
                 offered_for += 1
-                assert offered_for <= self.latency + 3, "releases are taken in time"
+                assert offered_for <= 2, "releases are taken in time"
 
             # What the cycle's reads may show.
             if age == 0:
-                allowed = [before[0]] + [entry.view(published)] * (self.latency > 1)
-            queries.append([before[1]] + [self.entries[query].published()] * (self.latency > 1)
-                           if ready else None)
-            if age == self.latency:
+                allowed = [before[0]] + [entry.view(published)] * self.block
+            expected = [before[1]] + [self.entries[query].published()] * self.block
+            if age == 1:
                 shown = allowed
                 self.seen.append("published" if published else "captured")
             if age is not None:
@@ -576,14 +640,14 @@ class Run:
 
 
 def exercise(module: Any, name: str, *, cycles: int, seed: int = 0) -> set[str]:
-    """Two lives, with a reset between them. Which situations came up."""
+    """Three lives, with a reset between them. Which situations came up."""
     unit = module.LockUnit(CONFIGS[name])
     reset = Signal()
     dice = random.Random(seed)
     seen: set[str] = set()
 
     async def testbench(ctx: Any) -> None:
-        for _ in range(2):
+        for _ in range(3):
             run = Run(unit, ctx, dice)
             await run.life(cycles)
             seen.update(run.seen)
@@ -603,7 +667,8 @@ def exercise(module: Any, name: str, *, cycles: int, seed: int = 0) -> set[str]:
 
 def test_against_lists_of_messages(name: str) -> None:
     assert exercise(lock, name, cycles=2000, seed=1) == {
-        "placed", "granted", "cleared", "clear before release", "consumed", "consumed while held",
+        "placed", "placed behind", "placed without a cursor",
+        "granted", "cleared", "clear before release", "consumed", "consumed while held",
         "freed", "placed while the last one is released", "published", "captured"}
 
 
@@ -612,37 +677,55 @@ FAULTS = [
      "lookup"),
     ("count-kept", "small", "written.count.eq(count + 1)", "written.count.eq(count)",
      "lookup|freed at the last release"),
-    ("cursor-of-failed", "small", "Mux(held & ~self.published, placed.cursor, retired_cursor)",
-     "placed.cursor", "lookup"),
-    ("cursor-behind", "block", "Mux(held & ~self.published, placed.cursor, retired_cursor)",
-     "retired_cursor", "lookup"),
-    ("published-not-looked-at", "small", "held & ~self.published", "held", "lookup"),
-    ("position-behind", "small", "Mux(held, placed.position, retired_position)",
-     "retired_position", "lookup"),
-    ("position-of-failed", "block", "Mux(held, placed.position, retired_position)",
-     "placed.position", "lookup"),
-    ("position-is-the-cursor", "small", "written.position.eq(self.next_position)",
-     "written.position.eq(self.next_cursor)", "lookup"),
+    ("cursor-of-failed", "small", "cursor.eq(Mux(held & placed.moved & ~self.published,",
+     "cursor.eq(Mux(placed.moved & ~self.published,", "lookup"),
+    ("cursor-behind", "block", "cursor.eq(Mux(held & placed.moved & ~self.published,",
+     "cursor.eq(Mux(0,", "lookup"),
+    ("cursor-of-the-last-holding", "small", "cursor.eq(Mux(held & placed.moved & ~self.published,",
+     "cursor.eq(Mux(held & ~self.published,", "lookup"),
+    ("published-not-looked-at", "small", "held & placed.moved & ~self.published",
+     "held & placed.moved", "lookup"),
+    ("position-behind", "small",
+     "Mux(held & placed.moved, placed_cursor.position, retired_position)", "retired_position",
+     "lookup"),
+    ("position-of-failed", "block",
+     "Mux(held & placed.moved, placed_cursor.position, retired_position)",
+     "Mux(placed.moved, placed_cursor.position, retired_position)", "lookup"),
+    ("position-of-the-last-holding", "block",
+     "Mux(held & placed.moved, placed_cursor.position, retired_position)",
+     "Mux(held, placed_cursor.position, retired_position)", "lookup"),
+    ("position-is-the-cursor", "small",
+     "placed_cursors.write_data.position.eq(self.next_position)",
+     "placed_cursors.write_data.position.eq(self.next_cursor)", "lookup"),
+    ("cursor-always-placed", "small", "placed_cursors.write_en.eq(self.place_cursor)",
+     "placed_cursors.write_en.eq(self.place)", "lookup"),
+    ("moved-forgotten", "small", "self.place_cursor | (self.held & moved)", "self.place_cursor",
+     "lookup"),
+    ("moved-by-the-last-holding", "small", "self.place_cursor | (self.held & moved)",
+     "self.place_cursor | moved", "lookup"),
+    ("moved-always", "small", "self.place_cursor | (self.held & moved)", "1", "lookup"),
     ("filled-without-head", "small", "self.filled.eq(cursor - head)", "self.filled.eq(cursor)",
      "lookup"),
     ("failed-advances", "small", "else released.advance", "else 1", "query|lookup"),
-    ("released-by-cursor", "small", "retired_cursors.read_data[2] + release.count",
-     "release.count", "query|lookup"),
-    ("released-from-the-lookup", "block", "retired_cursors.read_data[2] + release.count",
-     "retired_cursors.read_data[0] + release.count", "query|lookup"),
+    ("released-by-cursor", "small", "retired_cursors.read_data[2] + released.count",
+     "released.count", "query|lookup"),
+    ("released-from-the-lookup", "block", "retired_cursors.read_data[2] + released.count",
+     "retired_cursors.read_data[0] + released.count", "query|lookup"),
     ("position-of-next-release", "small", "(retired_positions, released.position, 0)",
      "(retired_positions, release.position, 0)", "lookup"),
     ("holder-lost", "small", "written.holder.eq(self.partition),", "", "lookup"),
     ("grant-lost", "small", "written.by_grant.eq(self.place_grant),", "", "lookup"),
     ("turn-lost", "small", "written.turn.eq(self.next_turn),", "", "lookup"),
-    ("freed-early", "small", "last.eq(placed_counts.read_data[0]",
-     "last.eq(1 | placed_counts.read_data[0]", "freed at the last release"),
-    ("freed-without-wrap", "small", "(retired_counts.read_data[1] + 1)[:count_bits]",
-     "(retired_counts.read_data[1] + 1)", "freed at the last release"),
-    ("freed-never", "block", "self.freed.eq(last)", "self.freed.eq(0)",
-     "freed at the last release"),
-    ("freed-early-row", "block", "placed_counts.read_row[0].eq(release.dst_id)",
-     "placed_counts.read_row[0].eq(released.dst_id)", "freed at the last release"),
+    ("freed-early", "small", "self.freed.eq(next_count == placed_counts.read_data[0])",
+     "self.freed.eq(1)", "freed at the last release"),
+    ("freed-without-wrap", "small", "next_count = Signal(count_bits)",
+     "next_count = Signal(count_bits + 1)", "freed at the last release"),
+    ("freed-never", "block", "self.freed.eq(next_count == placed_counts.read_data[0])",
+     "self.freed.eq(0)", "freed at the last release"),
+    ("freed-of-next-release", "block", "released_row.eq(released.dst_id)",
+     "released_row.eq(release.dst_id)", "freed at the last release|query|lookup"),
+    ("freed-early-row", "small", "part.read_row[port].eq(released_row)",
+     "part.read_row[port].eq(released.dst_id)", "freed at the last release|query|lookup"),
     ("freed-wrong", "small", "self.freed_id.eq(released.dst_id)", "self.freed_id.eq(self.id)",
      "freed ID"),
     ("released-wrong", "small", "Mux(self.clear, self.id, released.dst_id)",
@@ -650,8 +733,10 @@ FAULTS = [
      "query|lookup|freed at the last release"),
     ("clear-frees-nothing", "small", "(retired_counts, next_count, count)",
      "(retired_counts, next_count, 0)", "lookup"),
-    ("clear-keeps-cursor", "small", "(retired_cursors, next_cursor, 0)",
-     "(retired_cursors, next_cursor, self.cursor)", "query|lookup"),
+    ("clear-keeps-cursor", "small",
+     "(retired_cursors, retired_cursors.read_data[2] + released.count, 0)",
+     "(retired_cursors, retired_cursors.read_data[2] + released.count, self.cursor)",
+     "query|lookup"),
     ("clear-keeps-position", "small", "(retired_positions, released.position, 0)",
      "(retired_positions, released.position, self.position)", "lookup"),
     ("clear-keeps-head", "small", "Mux(self.clear, 0, head + self.consumed)",
@@ -667,8 +752,8 @@ FAULTS = [
     ("head-of-lookup", "small", "heads.read_row[1].eq(self.query_id)",
      "heads.read_row[1].eq(self.id)", "query"),
     ("capture-always", "small", "with m.If(self.capture):", "with m.If(1):", "lookup"),
-    ("ready-at-once", "small", "self.ready.eq(Cat(", "self.ready.eq(1 | Cat(",
-     "ready in cycle 0"),
+    ("shown-at-once", "small", "reads=reads, registered=True)", "reads=reads)",
+     "query|lookup|freed at the last release"),
 ]
 
 

@@ -41,6 +41,14 @@ def bypass_queue(module: Any) -> BufferSpec:
     return queue_of(module, bypass=True)
 
 
+def leisurely_queue(module: Any) -> BufferSpec:
+    return queue_of(module, leisurely=True)
+
+
+def leisurely_block_queue(module: Any) -> BufferSpec:
+    return queue_of(module, leisurely=True, block=True)
+
+
 def skid_buffer(module: Any) -> BufferSpec:
     return skid_spec(module.SkidBuffer(PAYLOAD_BITS))
 
@@ -53,28 +61,43 @@ PROMISE = "roomy holds what it promises"
 
 
 FAULTS = [
-    ("full-late", lut_queue, "full.eq(level == self._depth - 1)",
-     "full.eq(level == self._depth)", ROOM),
-    ("full-early", lut_queue, "full.eq(level == self._depth - 1)",
+    ("full-late", lut_queue, "full.eq((written ^ taken) == self._depth)",
+     "full.eq(level == self._depth + 1)", ROOM),
+    ("full-early", lut_queue, "full.eq((written ^ taken) == self._depth)",
      "full.eq(level >= self._depth - 3)", "takes what it has room for"),
-    ("nonempty-late", lut_queue, "nonempty.eq(level != 1)", "nonempty.eq(1)", NOTHING_NEW),
-    ("lost-from-memory", lut_queue, "nonempty.eq(level != 1)", "nonempty.eq(0)", SOON),
-    ("roomy-on-push", lut_queue, "level < self._depth - self._margin)",
+    ("nonempty-late", lut_queue, "nonempty.eq(written != taken),",
+     "]\n        m.d.sync += nonempty.eq(written != taken)\n        m.d.comb += [", NOTHING_NEW),
+    ("pointers-without-wrap", lut_queue, "nonempty.eq(written != taken)",
+     "nonempty.eq((written ^ taken)[:index_bits].any())", SOON),
+    ("roomy-without-the-last", lut_queue, "level <= self._depth - self._margin - 1)",
      "level <= self._depth - self._margin)", PROMISE),
-    ("roomy-on-pop", lut_queue, "level <= self._depth - self._margin + 1)",
-     "level <= self._depth - self._margin + 2)", PROMISE),
-    ("never-roomy-again", lut_queue, "level <= self._depth - self._margin + 1)", "0)",
-     "roomy if there is room"),
-    ("output-overrun", lut_queue, "drained.eq(~self.o.valid | self.o.ready)", "drained.eq(1)",
+    ("roomy-of-one-less", lut_queue, "level <= self._depth - self._margin - 1)",
+     "level <= self._depth - self._margin + 1)", PROMISE),
+    ("roomy-too-late", lut_queue, "level <= self._depth - self._margin - 1)",
+     "level <= self._depth - self._margin - 2)", "roomy if there is room"),
+    ("never-roomy-again", lut_queue, "level <= self._depth - self._margin - 1)",
+     "self.roomy & (level == 0))", "roomy if there is room"),
+    ("output-overrun", lut_queue, "(0 if self._leisurely else self.o.ready)", "1",
      ORDER),
-    ("valid-waits-for-ready", lut_queue, "drained.eq(~self.o.valid | self.o.ready)",
+    ("valid-waits-for-ready", lut_queue,
+     "drained.eq(~self.o.valid | (0 if self._leisurely else self.o.ready))",
      "drained.eq(self.o.ready)", SOON),
     ("bypass-overtakes", bypass_queue, "Mux(available, ", "Mux(~self.i.valid, ",
      ORDER),
     ("bypass-twice", bypass_queue, "push.eq(self.i.valid & ~full & ~passing)",
      "push.eq(self.i.valid & ~full)", NOTHING_NEW),
-    ("fetched-overrun", block_queue, "pop.eq(nonempty & (~fetched | drained))",
+    ("fetched-overrun", block_queue,
+     "pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))",
      "pop.eq(nonempty)", ORDER),
+    ("leisurely-twice", leisurely_queue, "with m.If(self.o.ready):\n                m.d.sync += "
+     "self.o.valid.eq(0)", "pass", NOTHING_NEW),
+    ("leisurely-in-haste", leisurely_queue, "(0 if self._leisurely else self.o.ready)",
+     "self.o.ready", "rests behind each"),
+    ("leisurely-overrun", leisurely_block_queue, "(0 if self._leisurely else drained)", "1",
+     ORDER),
+    ("leisurely-too-slow", leisurely_block_queue,
+     "pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))",
+     "pop.eq(nonempty & ~fetched & self.o.ready)", SOON),
     ("fetched-lost", block_queue, "row = Signal(self._shape)",
      "row = Signal(self._shape)\n            m.d.sync += row.eq(read.data)", ORDER),
     ("skid-always-ready", skid_buffer, "self.i.ready.eq(~spare_valid)", "self.i.ready.eq(1)",
@@ -109,10 +132,10 @@ def test_wrong_depth(value: int) -> None:
         f"depth must be a power of two from 2, not {value}")
 
 
-@pytest.mark.parametrize("value", [0, 5])
+@pytest.mark.parametrize("value", [0, 4, 5])
 def test_wrong_margin(value: int) -> None:
     assert refused(lambda: Queue(8, depth=4, margin=value)) == (
-        f"margin must be between 1 and 4, not {value}")
+        f"margin must be between 1 and 3, not {value}")
 
 
 UNITS: dict[str, tuple[Callable[[], Any], int]] = {
@@ -121,6 +144,11 @@ UNITS: dict[str, tuple[Callable[[], Any], int]] = {
     "block": (lambda: Queue(16, depth=4, block=True), 3),
     "bypass": (lambda: Queue(16, depth=4, bypass=True), 1),
     "block-bypass": (lambda: Queue(16, depth=4, block=True, bypass=True), 1),
+}
+LEISURELY: dict[str, tuple[Callable[[], Any], int]] = {
+    "leisurely": (lambda: Queue(16, depth=4, leisurely=True), 2),
+    "leisurely-block": (lambda: Queue(16, depth=4, block=True, leisurely=True), 3),
+    "leisurely-bypass": (lambda: Queue(16, depth=4, bypass=True, leisurely=True), 1),
 }
 
 
@@ -165,8 +193,14 @@ def test_latency_and_one_payload_a_cycle(name: str) -> None:
     assert run(make(), 100, push=1.0, pull=1.0) == list(range(latency, latency + 100))
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", LEISURELY)
+def test_latency_and_one_payload_in_two_cycles(name: str) -> None:
+    make, latency = LEISURELY[name]
+    assert run(make(), 100, push=1.0, pull=1.0) == list(range(latency, latency + 200, 2))
+
+
+@pytest.mark.parametrize("name", UNITS | LEISURELY)
 @pytest.mark.parametrize(("push", "pull"), [(0.5, 0.5), (0.9, 0.3), (0.3, 0.9)])
 def test_random_backpressure(name: str, push: float, pull: float) -> None:
-    make, _ = UNITS[name]
+    make, _ = (UNITS | LEISURELY)[name]
     assert len(run(make(), 300, push=push, pull=pull, seed=7)) == 300
