@@ -402,10 +402,6 @@ class CommandQueues(wiring.Component):
         m.d.comb += [
             at.resetting.eq(self.resetting.bit_select(current.partition, 1)),
             wants_cpu.eq(current.command.dst_offset[0]),
-            at.permitted.eq((enabled & Mux(
-                current.command.op != Op.GRANT, ~0, Mux(
-                    wants_cpu, may_get[GrantKind.CPU], may_get[GrantKind.ENGINE]))
-                ).bit_select(current.partition, 1)),
             at.halted.eq(self.halted.bit_select(current.partition, 1)),
             at.idle.eq(self.idle.bit_select(current.partition, 1)),
             at.cancelled.eq(cancelled.bit_select(current.partition, 1)),
@@ -413,8 +409,13 @@ class CommandQueues(wiring.Component):
             at.waited.eq(timer.waited),
             at.waits_on.eq(waits_on[current.partition]),
         ]
-        # Looked at a cycle earlier: it stays as it is from the second cycle of a slot on.
+        # Looked at a cycle earlier: all but the manager's settings stays as it is from the second
+        # cycle of a slot on.
         m.d.sync += [
+            at.permitted.eq((enabled & Mux(
+                current.command.op != Op.GRANT, ~0, Mux(
+                    wants_cpu, may_get[GrantKind.CPU], may_get[GrantKind.ENGINE]))
+                ).bit_select(current.partition, 1)),
             at.contended.eq(waits_too.any()),
             # By one that could run, or else it would hold up others.
             at.overtaken.eq((waits_too & seniority.seniors & self.event_room).any()),
