@@ -173,6 +173,7 @@ class Adapter(wiring.Component):
             control.ending.eq(grants.ending),
             control.held.eq(grants.held),
             control.busy.eq(grants.busy),
+            control.for_cpu.eq(grants.for_cpu),
             control.grant.eq(grants.shown),
             control.grant_target.eq(grants.shown_target),
             control.grant_acknowledged.eq(grants.shown_acknowledged),

@@ -63,7 +63,7 @@ class Control(wiring.Component):
     room_freed, pop, compare, events_waiting, events_there, reached, event, completed_count, events_clear,
     events_cleared
         As of `EventUnit`.
-    live, expired, ending, held, busy, revoke, revoked, force, lease, grant_reader, grant,
+    live, expired, ending, held, busy, for_cpu, revoke, revoked, force, lease, grant_reader, grant,
     grant_target, grant_acknowledged
         As of `GrantUnit`, where the last four are reader, shown, shown_target,
         shown_acknowledged.
@@ -146,6 +146,7 @@ class Control(wiring.Component):
             "ending": In(everyone),
             "held": In(everyone),
             "busy": In(everyone),
+            "for_cpu": In(everyone),
             "revoke": Out(data.StructLayout({"en": 1, "id": config.id_bits})),
             "revoked": In(1),
             "force": Out(everyone),
@@ -353,19 +354,25 @@ class Control(wiring.Component):
         ]
 
         # Rejected commands are counted, and remembered until STATUS.rejected is written with 1.
-        # They are counted through the port by which the count is read, a cycle later if need be: two
-        # writes are never nearer than that.
+        # They are counted through the port by which the count is read: two writes are far enough
+        # apart for one that waits for a read. The port's row is from a flop.
         rejected = Signal(config.partitions)
         m.submodules.rejections = rejections = ScrubbedMemory(
             bank.map.partition["rejected"]["count"].width, depth=config.partitions)
         uncounted = Signal()
         uncounted_of = Signal(config.partition_bits)
+        next_counts = Signal()
         counting = Signal()
+        port_row = Signal(config.partition_bits)
+        m.d.sync += [
+            counting.eq(next_counts),
+            port_row.eq(Mux(next_counts, uncounted_of, bank.read_partition)),
+        ]
         m.d.comb += [
-            counting.eq(uncounted & ~bank.fetching),
-            rejections.read_row[0].eq(Mux(counting, uncounted_of, bank.read_partition)),
+            next_counts.eq(uncounted & ~bank.fetching),
+            rejections.read_row[0].eq(port_row),
             rejections.write_en.eq(counting | (sweep.en & ~sweep.held_up)),
-            rejections.write_row.eq(Mux(counting, uncounted_of, sweep.partition)),
+            rejections.write_row.eq(Mux(counting, port_row, sweep.partition)),
             rejections.write_data.eq(Mux(counting, rejections.read_data[0] + 1, 0)),
             bank.partition_value.status.rejected.eq(
                 rejected.bit_select(bank.read_partition, 1)),
@@ -375,7 +382,7 @@ class Control(wiring.Component):
         m.d.sync += bank.partition_value.rejected.count.eq(rejections.read_data[0])
         with m.If(rejecting):
             m.d.sync += [uncounted.eq(1), uncounted_of.eq(write.partition)]
-        with m.Elif(counting):
+        with m.Elif(next_counts):
             m.d.sync += uncounted.eq(0)
         with m.If(rejecting):
             m.d.sync += rejected.eq(rejected | own_bit)
@@ -491,13 +498,13 @@ class Control(wiring.Component):
         told = Signal()         # addresses are told
         m.d.comb += [
             reader.eq(Mux(bank.read_manager, bank.read_index, bank.read_partition)),
-            kind.eq(Mux(held, self.grant.kind, GrantKind.ENGINE)),
-            told.eq(live & (self.grant.kind == GrantKind.CPU)),
         ]
         # As of the cycle in which the grant was read: one that is given then is not shown yet.
         m.d.sync += [
             held.eq(self.held.bit_select(reader, 1)),
             live.eq(self.live.bit_select(reader, 1)),
+            kind.eq((self.for_cpu & self.held).bit_select(reader, 1)),
+            told.eq((self.for_cpu & self.live).bit_select(reader, 1)),
             busy.eq((self.busy & self.held).bit_select(reader, 1)),
         ]
         m.d.sync += lock.id.eq(Mux(held, self.grant.dst_id, 0))

@@ -55,6 +55,8 @@ class GrantUnit(wiring.Component):
         Bit p: partition p's grant is so; `held` is all that a grant can be.
     busy : Out(config.partitions)
         Bit p: the GRANT, or an MVXL, of partition p is in flight.
+    for_cpu : Out(config.partitions)
+        Bit p: the last grant of partition p is of kind CPU.
     give : In(struct {en, partition, grant})
         Partition p, which has none, gets a grant. The token in `grant` does not count: it is one
         more than that of the last grant.
@@ -100,6 +102,7 @@ class GrantUnit(wiring.Component):
             "ending": Out(everyone),
             "held": Out(everyone),
             "busy": Out(everyone),
+            "for_cpu": Out(everyone),
             "give": In(data.StructLayout(
                 {"en": 1, "partition": bits, "grant": Grant(config)})),
             "target": In(Target(config)),
@@ -277,7 +280,8 @@ class GrantUnit(wiring.Component):
             with m.If(lapses):
                 m.d.comb += [self.lapsed.en.eq(1), self.lapsed.partition.eq(p)]
             with m.If(self.give.en & (self.give.partition == p)):
-                m.d.sync += fresh[p].eq(1)
+                m.d.sync += [
+                    fresh[p].eq(1), self.for_cpu[p].eq(self.give.grant.kind == GrantKind.CPU)]
             with m.Elif(ends & through.first):
                 m.d.sync += fresh[p].eq(0)
             with m.If(self.left.en & (self.left.partition == p)):

@@ -144,7 +144,9 @@ class LockUnit(wiring.Component):
         placed_cursors = memory("placed_cursors", _CURSOR, 1)
         # The counts a second time, for releases.
         placed_counts = memory("placed_counts", count_bits, 1)
-        retired_counts = memory("retired_counts", count_bits, 2)
+        retired_counts = memory("retired_counts", count_bits, 1)
+        # One more than that, for releases.
+        next_counts = memory("next_counts", count_bits, 1)
         retired_cursors = memory("retired_cursors", OFFSET_BITS, 3)
         retired_positions = memory("retired_positions", OFFSET_BITS, 1)
         heads = memory("heads", OFFSET_BITS, 2)
@@ -225,8 +227,8 @@ class LockUnit(wiring.Component):
         released_row = Signal(config.id_bits)
         next_count = Signal(count_bits)
         writing = Signal()
-        m.d.comb += next_count.eq(retired_counts.read_data[1] + 1)
-        for part, port in ((retired_counts, 1), (retired_cursors, 2), (placed_counts, 0)):
+        m.d.comb += next_count.eq(next_counts.read_data[0])
+        for part, port in ((next_counts, 0), (retired_cursors, 2), (placed_counts, 0)):
             m.d.comb += part.read_row[port].eq(released_row)
         with m.FSM():
             with m.State("IDLE"):
@@ -242,9 +244,10 @@ class LockUnit(wiring.Component):
                     m.next = "IDLE"
         for part, row, cleared in (
                 (retired_counts, next_count, count),
+                (next_counts, next_count + 1, count + 1),
                 (retired_cursors, retired_cursors.read_data[2] + released.count, 0),
                 (retired_positions, released.position, 0)):
-            moves = 1 if part is retired_counts else released.advance
+            moves = 1 if part in (retired_counts, next_counts) else released.advance
             m.d.comb += [
                 part.write_en.eq(self.clear | (writing & moves)),
                 part.write_row.eq(Mux(self.clear, self.id, released.dst_id)),

@@ -568,7 +568,7 @@ class RegisterBank(wiring.Component):
     cleared : Out(1)
         High for one cycle when that is done. `clear.en` in the next cycle asks for another.
     fetching : Out(1)
-        High in the second of these three cycles: what a flop takes then is what is sampled.
+        High in the first of these three cycles. What a flop takes in the second one is sampled.
     read_word : Out
         Number of the word in its page that is read: byte offset / 4. Valid as `read_partition`.
     read_manager : Out(1)
@@ -794,7 +794,7 @@ class RegisterBank(wiring.Component):
             self.read_manager.eq(target.in_manager),
             self.read_word.eq(target.word),
             port.addr.eq(self._row(target)),
-            self.fetching.eq(steps[1]),
+            self.fetching.eq(steps[0]),
             reading.eq(steps[0] & self.ready),
         ]
         # The RAM's own output flops (a block RAM has them inside), and a second row behind them,
