@@ -7,14 +7,17 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # Where launchers of the tools are, for commands that find a tool by its name.
 WITH_TOOLS = PATH="$$($(PY) -m sim.toolchain):$$PATH"
+# Options of several targets, each given if its variable is.
+AS_CONFIGURED = $(if $(CONFIG),--config $(CONFIG))
+ON_BOARD = --board $(BOARD) $(if $(DEVICE),--device $(DEVICE)) $(AS_CONFIGURED)
 
 # Variables of the targets below; empty means the default of the command.
 FILE ?=
 FLIP ?=
 SCENARIO ?=
-CONFIG ?= default
+CONFIG ?=
 BOARD ?= ulx3s
-DEVICE ?= 85F
+DEVICE ?=
 CLOCK_MHZ ?=
 FLASH ?=
 PYTEST_WORKERS ?= 2
@@ -42,7 +45,7 @@ bench: $(READY) ## throughput and latency, beside other engines
 	$(PY) -m sim.bench
 
 fmax: $(READY) ## area and clock frequency on an ECP5-85F (CONFIG=default)
-	$(PY) -m sim.fmax --config $(CONFIG)
+	$(PY) -m sim.fmax $(AS_CONFIGURED)
 
 growth: $(READY) ## cycles, area, clock from 4 to 65,536 entries, to 32 partitions, to 512 bits
 	$(PY) -m sim.growth docs
@@ -54,22 +57,21 @@ regress: $(READY) ## many random messages against the reference model, and every
 	$(PY) -m sim.regress
 	MVXL_REGRESS=1 $(PY) -m pytest -n $(PYTEST_WORKERS) tests/test_faults_planted.py \
 		tests/test_figures.py tests/test_grants_planted.py tests/test_exhaustive.py \
-		tests/test_growth.py tests/test_timeout.py tests/test_board.py
+		tests/test_growth.py tests/test_timeout.py tests/test_board.py \
+		tests/test_gowin_board.py tests/test_tang_nano.py
 
 verilog: $(READY) ## build/verilog/mvxl_adapter.v and its register map (CONFIG=default)
 	@mkdir -p build/verilog
-	$(WITH_TOOLS) $(PY) -m mvxl -o build/verilog/mvxl_adapter.v --config $(CONFIG)
+	$(WITH_TOOLS) $(PY) -m mvxl -o build/verilog/mvxl_adapter.v $(AS_CONFIGURED)
 
-bitstream: $(READY) ## for a board (BOARD=ulx3s, DEVICE=85F, CONFIG=default, CLOCK_MHZ=100)
-	$(PY) -m boards.build --board $(BOARD) --device $(DEVICE) --config $(CONFIG) \
-		$(if $(CLOCK_MHZ),--clock-mhz $(CLOCK_MHZ))
+bitstream: $(READY) ## for a board (BOARD=tang_nano_20k, DEVICE=45F, CONFIG=tiny, CLOCK_MHZ=54)
+	$(PY) -m boards.build $(ON_BOARD) $(if $(CLOCK_MHZ),--clock-mhz $(CLOCK_MHZ))
 
 flash: $(READY) ## load that bitstream into the board (FLASH=1: into its flash memory)
-	$(PY) -m boards.flash --board $(BOARD) --device $(DEVICE) --config $(CONFIG) \
-		$(if $(FLASH),--flash)
+	$(PY) -m boards.flash $(ON_BOARD) $(if $(FLASH),--flash)
 
-boards: $(READY) ## a bitstream for each device of each board (CONFIG=default, CLOCK_MHZ=100)
-	$(PY) -m boards.build --board ulx3s --device 12F 25F 45F 85F --config $(CONFIG) \
+boards: $(READY) ## a bitstream for each device of each board (CONFIG=tiny, CLOCK_MHZ=54)
+	$(PY) -m boards.build --all $(AS_CONFIGURED) \
 		$(if $(CLOCK_MHZ),--clock-mhz $(CLOCK_MHZ))
 
 docs: $(READY) ## C header, register reference, and the pictures of figures.md, in docs/

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,29 +24,31 @@ from rich.table import Table
 from mvxl.config import CONFIGS, AdapterConfig
 from sim.toolchain import BUILD, ROOT, ToolError, launcher, setup
 
-from . import ulx3s
+from . import tang_nano, ulx3s
+from .family import Board, Device, Family
 
-__all__ = ["BOARDS", "DEFAULT_BAUD", "Built", "ClockMissed", "bitstream_path", "build", "judged"]
+__all__ = ["BOARDS", "DEFAULT_BAUD", "Built", "ClockMissed", "TooLarge", "bitstream_path",
+           "board_named", "build", "judged", "overfull"]
 
-#: The devices of each board.
-BOARDS = {"ulx3s": ulx3s.DEVICES}
+BOARDS = {
+    "ulx3s": ulx3s.BOARD,
+    "tang_nano_9k": tang_nano.NANO_9K,
+    "tang_nano_20k": tang_nano.NANO_20K,
+}
+
+#: What place and route says, in the build's folder.
+_PLACE_LOG = "top.tim"
 
 #: As the host program's.
 DEFAULT_BAUD = 1_000_000
-DEFAULT_CLOCK_MHZ = 100.0
-
-#: The variables by which Amaranth finds the tools, and our names of them.
-_TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"}
-
-#: The steps of a build, each with the file that it ends with.
-_STEPS = {"synthesis": "top.json", "place and route": "top.config", "packing": "top.bit"}
-
-#: What the area table tells, with the names of place and route.
-_CELLS = ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")
 
 
 class ClockMissed(Exception):
     """Place and route came to its end, but the clock is too slow."""
+
+
+class TooLarge(Exception):
+    """The device has fewer cells than the design needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,31 +61,49 @@ class Built:
     cells: dict[str, tuple[int, int]]
 
 
-def _device(board: str, device: str) -> ulx3s.Device:
-    if board not in BOARDS:
-        raise ValueError(f"board must be one of {', '.join(BOARDS)}, not {board!r}")
-    if device not in BOARDS[board]:
-        raise ValueError(f"device must be one of {', '.join(BOARDS[board])}, not {device!r}")
-    return BOARDS[board][device]
+def board_named(name: str) -> Board:
+    """One of `BOARDS`.
+
+    Raises
+    ------
+    ValueError
+        There is no such board.
+    """
+    if name not in BOARDS:
+        raise ValueError(f"board must be one of {', '.join(BOARDS)}, not {name!r}")
+    return BOARDS[name]
 
 
-def bitstream_path(board: str, device: str, config: str, output: Path | None = None) -> Path:
-    """Where the bitstream is after `build`.
+def _chosen(board: Board, device: str | None, config: str | None) -> tuple[str, Device, str]:
+    """Names of device and configuration, and the device, with the board's where none is given."""
+    name = board.device if device is None else device
+    if name not in board.devices:
+        raise ValueError(f"device must be one of {', '.join(board.devices)}, not {name!r}")
+    return name, board.devices[name], board.devices[name].config if config is None else config
+
+
+def bitstream_path(board: str, device: str | None = None, config: str | None = None,
+                   output: Path | None = None) -> Path:
+    """Where the bitstream is after `build`, whose parameters these are.
 
     Raises
     ------
     ValueError
         There is no such board, device or configuration.
     """
-    _device(board, device)
+    kind = board_named(board)
+    device, _, config = _chosen(kind, device, config)
     AdapterConfig.named(config)
     folder = BUILD / "boards" / f"{board}-{device}-{config}" if output is None else output
-    return folder / _STEPS["packing"]
+    return folder / kind.family.bitstream
 
 
-def build(board: str, device: str, config: str, *, clock_hz: int, baud: int = DEFAULT_BAUD,
-          output: Path | None = None, seed: int = 1, console: Console | None = None) -> Built:
+def build(board: str, device: str | None = None, config: str | None = None, *,
+          clock_hz: int | None = None, baud: int = DEFAULT_BAUD, output: Path | None = None,
+          seed: int = 1, console: Console | None = None) -> Built:
     """Build a bitstream; `output` is the folder for it and all logs.
+
+    Device and clock are by default those of the board, the configuration that of the device.
 
     Raises
     ------
@@ -90,28 +111,39 @@ def build(board: str, device: str, config: str, *, clock_hz: int, baud: int = DE
         The clock is below `clock_hz`.
     ToolError
         A tool is missing, or could not do its work (the message has its words).
+    TooLarge
+        The device is too small.
     ValueError
         There is no such board, device or configuration, or no such clock or baud rate.
     """
     console = console or Console(quiet=True)
-    place = _device(board, device)
+    kind = board_named(board)
+    family = kind.family
+    device, place, config = _chosen(kind, device, config)
     bitstream = bitstream_path(board, device, config, output)
     folder = bitstream.parent
-    top = ulx3s.BoardTop(AdapterConfig.named(config), clock_hz=clock_hz, baud=baud,
-                         memory_bytes=place.memory_bytes)
+    if clock_hz is None:
+        clock_hz = round(kind.clock_mhz * 1e6)
+    top = kind.top(AdapterConfig.named(config), clock_hz=clock_hz, baud=baud,
+                   memory_bytes=place.memory_bytes)
+    console.print(f"building {board} {device}, configuration {config}, {clock_hz / 1e6:g} MHz, "
+                  f"{baud} baud; this takes minutes")
     setup()
-    tools = {variable: str(launcher(name)) for variable, name in _TOOLS.items()}
-    plan = place.platform().prepare(
-        top, "top", synth_opts=["-abc9"], ecppack_opts=["--compress"],
-        # A missed clock is told here, with the numbers.
-        nextpnr_opts=["--report", "report.json", "--seed", str(seed), "--timing-allow-fail"])
+    tools = {variable: str(launcher(name)) for variable, name in family.tools.items()}
+    plan = place.platform().prepare(top, "top", **family.overrides(clock_hz, seed))
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("report.json", *_STEPS.values()):
+    for name in ("report.json", _PLACE_LOG, *family.steps.values()):
         (folder / name).unlink(missing_ok=True)
     plan.extract(folder)
-    _run(folder, f"{plan.script}.sh", tools, console)
+    try:
+        _run(folder, f"{plan.script}.sh", family, tools, console)
+    except ToolError as error:
+        if missing := overfull(folder / _PLACE_LOG):
+            raise TooLarge(f"configuration {config} does not fit {board} {device}: "
+                           f"{', '.join(missing)}") from error
+        raise
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    built = judged(bitstream, report, clock_hz)
+    built = judged(bitstream, report, family, clock_hz)
     _print(console, f"{board} {device}, configuration {config}", built)
     if built.achieved_mhz < built.required_mhz:
         bitstream.unlink()
@@ -121,22 +153,35 @@ def build(board: str, device: str, config: str, *, clock_hz: int, baud: int = DE
     return built
 
 
-def judged(bitstream: Path, report: dict[str, Any], clock_hz: int) -> Built:
+def overfull(log: Path) -> list[str]:
+    """Of which kinds of cell place and route wanted more than there are, and how many of how many.
+
+    `log` is what place and route wrote; if it is not there, nothing is overfull.
+    """
+    if not log.is_file():
+        return []
+    counts = re.findall(r"^Info:\s+(\w+):\s*(\d+)/\s*(\d+)\s+\d+%$",
+                        log.read_text(encoding="utf-8"), re.MULTILINE)
+    return [f"{kind} {used} of {there}" for kind, used, there in counts if int(used) > int(there)]
+
+
+def judged(bitstream: Path, report: dict[str, Any], family: Family, clock_hz: int) -> Built:
     """What place and route's report says. The slowest clock counts."""
     achieved = min(clock["achieved"] for clock in report["fmax"].values())
-    cells = {name: report["utilization"][name] for name in _CELLS}
+    cells = {name: report["utilization"][name] for name in family.cells}
     return Built(bitstream=bitstream, required_mhz=clock_hz / 1e6, achieved_mhz=achieved,
                  cells={name: (kind["used"], kind["available"]) for name, kind in cells.items()})
 
 
-def _run(folder: Path, script: str, tools: dict[str, str], console: Console) -> None:
+def _run(folder: Path, script: str, family: Family, tools: dict[str, str],
+         console: Console) -> None:
     """Run the script in its folder and show how far it is."""
     started = time.monotonic()
     with (folder / "tools.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(["sh", script], cwd=folder, env=os.environ | tools,
                                    stdout=log, stderr=log)
         try:
-            for step, product in _STEPS.items():
+            for step, product in family.steps.items():
                 with console.status(f"{step} ..."):
                     while process.poll() is None and not (folder / product).exists():
                         time.sleep(.2)
@@ -166,13 +211,19 @@ def _print(console: Console, title: str, built: Built) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m boards.build", description=__doc__)
-    parser.add_argument("--board", default="ulx3s",
+    parser.add_argument("--board", default="ulx3s", metavar="NAME",
                         help=f"{', '.join(BOARDS)} (default: %(default)s)")
-    parser.add_argument("--device", nargs="+", default=["85F"], metavar="NAME",
-                        help="the board's FPGA, or several: 12F, 25F, 45F, 85F (default: 85F)")
-    parser.add_argument("--config", default="default", choices=CONFIGS)
-    parser.add_argument("--clock-mhz", type=float, default=DEFAULT_CLOCK_MHZ, metavar="MHZ",
-                        help="default: %(default)g")
+    parser.add_argument("--device", nargs="+", default=[None], metavar="NAME",
+                        help="the board's FPGA, or several (default: the board's largest): "
+                             + "; ".join(f"{name}: {', '.join(board.devices)}"
+                                         for name, board in BOARDS.items()))
+    parser.add_argument("--all", action="store_true",
+                        help="every device of every board that is large enough")
+    parser.add_argument("--config", choices=CONFIGS,
+                        help="default: that of the device")
+    parser.add_argument("--clock-mhz", type=float, metavar="MHZ", help="default: "
+                        + ", ".join(f"{name} {board.clock_mhz:g}"
+                                    for name, board in BOARDS.items()))
     parser.add_argument("--baud", type=int, default=DEFAULT_BAUD, metavar="N",
                         help="rate of the serial line (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, metavar="N",
@@ -180,18 +231,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FOLDER",
                         help="default: build/boards/BOARD-DEVICE-CONFIG")
     options = parser.parse_args(arguments)
-    if options.output is not None and len(options.device) > 1:
+    wanted = [(options.board, device) for device in options.device]
+    if options.all:
+        wanted = [(name, device) for name, board in BOARDS.items()
+                  for device, place in board.devices.items() if place.fits]
+    if options.output is not None and len(wanted) > 1:
         parser.error("--output must not be given for several devices")
+    clock_hz = None if options.clock_mhz is None else round(options.clock_mhz * 1e6)
     console = Console()
     failed = False
-    for device in options.device:
-        console.print(f"building {options.board} {device}, configuration {options.config}, "
-                      f"{options.clock_mhz:g} MHz, {options.baud} baud; this takes minutes")
+    for board, device in wanted:
         try:
-            path = build(options.board, device, options.config,
-                         clock_hz=round(options.clock_mhz * 1e6), baud=options.baud,
+            path = build(board, device, options.config,
+                         clock_hz=clock_hz, baud=options.baud,
                          output=options.output, seed=options.seed, console=console).bitstream
-        except (ClockMissed, OSError, ToolError, ValueError) as error:
+        except (ClockMissed, OSError, ToolError, TooLarge, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 from mvxl.config import CONFIGS
 from sim.toolchain import ToolError, launcher
 
-from .build import BOARDS, bitstream_path
+from .build import BOARDS, bitstream_path, board_named
 
 __all__ = ["load"]
 
@@ -30,12 +30,15 @@ def load(bitstream: Path, board: str, *, flash: bool = False) -> None:
     ToolError
         There is no bitstream, no loader, or a library of it is missing; no board answers; or the
         loader failed for another reason.
+    ValueError
+        There is no such board.
     """
+    kind = board_named(board)
     if not bitstream.is_file():
         raise ToolError(f"there is no bitstream {bitstream}: run `make bitstream`, or "
                         "python -m boards.build with the same options")
     process = subprocess.Popen(
-        [launcher("openFPGALoader"), "-b", board, *(["-f"] if flash else []), bitstream],
+        [launcher("openFPGALoader"), "-b", kind.loader, *(["-f"] if flash else []), bitstream],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
     said = bytearray()
     # As it comes, because it draws progress bars.
@@ -50,8 +53,8 @@ def load(bitstream: Path, board: str, *, flash: bool = False) -> None:
         raise ToolError(f"openFPGALoader needs {library[1]}; on Debian: "
                         "apt-get install libusb-1.0-0 libftdi1-2")
     if status and _NO_BOARD.search(words):
-        raise ToolError(f"no {board} found: it must be connected by its USB port US1, and you "
-                        "must be allowed to use it (a udev rule, or root)")
+        raise ToolError(f"no {board} found: it must be connected by {kind.port}, and you must "
+                        "be allowed to use it (a udev rule, or root)")
     if status:
         raise ToolError(f"openFPGALoader failed with status {status} (see above)")
 
@@ -59,10 +62,12 @@ def load(bitstream: Path, board: str, *, flash: bool = False) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m boards.flash", description=__doc__)
-    parser.add_argument("--board", default="ulx3s",
+    parser.add_argument("--board", default="ulx3s", metavar="NAME",
                         help=f"{', '.join(BOARDS)} (default: %(default)s)")
-    parser.add_argument("--device", default="85F", help="as of the build (default: %(default)s)")
-    parser.add_argument("--config", default="default", choices=CONFIGS)
+    parser.add_argument("--device", metavar="NAME",
+                        help="as of the build (default: the board's largest)")
+    parser.add_argument("--config", choices=CONFIGS,
+                        help="default: that of the device")
     parser.add_argument("--bitstream", type=Path, metavar="FILE",
                         help="default: what boards.build wrote for board, device and config")
     parser.add_argument("--flash", action="store_true",

@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from amaranth.hdl import ClockDomain, Elaboratable, Instance, Module, Signal
-from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.hdl import Instance, Signal, Value
 from amaranth_boards.ulx3s import (
     ULX3S_12F_Platform,
     ULX3S_25F_Platform,
@@ -18,9 +15,11 @@ from amaranth_boards.ulx3s import (
 
 from mvxl.config import AdapterConfig
 
-from .soc import LEDS, Soc
+from .family import ECP5, Board, Device
+from .soc import LEDS
+from .top import Top
 
-__all__ = ["DEVICES", "BoardTop", "Device", "Pll", "pll_for"]
+__all__ = ["BOARD", "BoardTop", "Pll", "pll_for"]
 
 _OSCILLATOR_HZ = 25_000_000
 
@@ -28,23 +27,6 @@ _OSCILLATOR_HZ = 25_000_000
 _VCO_HZ = (400_000_000, 800_000_000)
 _SLOWEST_COMPARED_HZ = 10_000_000
 _LARGEST_DIVIDER = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """One of the FPGAs that the board is sold with, and the on-chip RAM that fits into it."""
-
-    platform: type
-    memory_bytes: int
-
-
-#: By the ending of the FPGA's name.
-DEVICES = {
-    "12F": Device(platform=ULX3S_12F_Platform, memory_bytes=1 << 16),
-    "25F": Device(platform=ULX3S_25F_Platform, memory_bytes=1 << 16),
-    "45F": Device(platform=ULX3S_45F_Platform, memory_bytes=1 << 17),
-    "85F": Device(platform=ULX3S_85F_Platform, memory_bytes=1 << 17),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,43 +62,24 @@ def pll_for(clock_hz: int) -> Pll:
                      f"not {clock_hz / 1e6:g} MHz")
 
 
-class BoardTop(Elaboratable):
-    """A `Soc` on the board: clock and reset made, pins bound.
+class BoardTop(Top):
+    """The system on a ULX3S.
 
     The button FIRE 1 resets it; the LEDs are those of `Periphery`; the serial line is that of the
-    USB port US1.
-
-    Parameters
-    ----------
-    config : AdapterConfig
-    clock_hz : int
-        See `pll_for`.
-    baud : int
-    memory_bytes : int
-
-    Raises
-    ------
-    ValueError
-        As `pll_for` and `Soc`.
+    USB port US1. Clocks: see `pll_for`.
     """
+
+    OSCILLATOR = "clk25"
+    BUTTON = ("button_fire", 0)
+    LIGHTS = tuple(range(LEDS))
 
     def __init__(self, config: AdapterConfig, *, clock_hz: int, baud: int,
                  memory_bytes: int) -> None:
-        self._clock_hz = clock_hz
         self._pll = pll_for(clock_hz)
-        self._soc = Soc(config, clock_hz=clock_hz, baud=baud, memory_bytes=memory_bytes)
+        super().__init__(config, clock_hz=clock_hz, baud=baud, memory_bytes=memory_bytes)
 
-    def elaborate(self, platform: Any) -> Module:
-        m = Module()
-        m.submodules.oscillator = oscillator = io.Buffer("i", platform.request("clk25", dir="-"))
-        m.submodules.button = button = io.Buffer(
-            "i", platform.request("button_fire", 0, dir="-"))
-        uart = platform.request("uart", 0, dir="-")
-        m.submodules.rx = rx = io.Buffer("i", uart.rx)
-        m.submodules.tx = tx = io.Buffer("o", uart.tx)
-        m.domains.sync = sync = ClockDomain()
-        locked = Signal()
-        m.submodules.pll = Instance(
+    def _clock(self, oscillator: Value, clock: Signal, locked: Signal) -> Instance:
+        return Instance(
             "EHXPLLL",
             p_FEEDBK_PATH="CLKOP",
             p_CLKI_DIV=self._pll.reference,
@@ -125,8 +88,8 @@ class BoardTop(Elaboratable):
             p_CLKOP_DIV=self._pll.output,
             p_CLKOP_CPHASE=self._pll.output - 1,
             p_CLKOP_FPHASE=0,
-            i_CLKI=oscillator.i,
-            i_CLKFB=sync.clk,
+            i_CLKI=oscillator,
+            i_CLKFB=clock,
             i_RST=0,
             i_STDBY=0,
             i_PHASESEL0=0,
@@ -136,16 +99,21 @@ class BoardTop(Elaboratable):
             i_PHASELOADREG=0,
             i_PLLWAKESYNC=0,
             i_ENCLKOP=0,
-            o_CLKOP=sync.clk,
+            o_CLKOP=clock,
             o_LOCK=locked,
         )
-        platform.add_clock_constraint(sync.clk, self._clock_hz)
-        m.submodules.reset = ResetSynchronizer(~locked | button.i, domain="sync")
 
-        m.submodules.soc = soc = self._soc
-        m.d.comb += [soc.rx.eq(rx.i), tx.o.eq(soc.tx)]
-        for index in range(LEDS):
-            m.submodules[f"led_{index}"] = led = io.Buffer(
-                "o", platform.request("led", index, dir="-"))
-            m.d.comb += led.o.eq(soc.leds[index])
-        return m
+
+BOARD = Board(
+    family=ECP5,
+    devices={
+        "12F": Device(platform=ULX3S_12F_Platform, memory_bytes=1 << 16, config="tiny"),
+        "25F": Device(platform=ULX3S_25F_Platform, memory_bytes=1 << 16, config="tiny"),
+        "45F": Device(platform=ULX3S_45F_Platform, memory_bytes=1 << 17, config="default"),
+        "85F": Device(platform=ULX3S_85F_Platform, memory_bytes=1 << 17, config="default"),
+    },
+    top=BoardTop,
+    clock_mhz=100,
+    loader="ulx3s",
+    port="its USB port US1",
+)

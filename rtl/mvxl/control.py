@@ -353,21 +353,30 @@ class Control(wiring.Component):
         ]
 
         # Rejected commands are counted, and remembered until STATUS.rejected is written with 1.
+        # They are counted through the port by which the count is read, a cycle later if need be: two
+        # writes are never nearer than that.
         rejected = Signal(config.partitions)
         m.submodules.rejections = rejections = ScrubbedMemory(
-            bank.map.partition["rejected"]["count"].width, depth=config.partitions, reads=2)
+            bank.map.partition["rejected"]["count"].width, depth=config.partitions)
+        uncounted = Signal()
+        uncounted_of = Signal(config.partition_bits)
+        counting = Signal()
         m.d.comb += [
-            rejections.read_row[0].eq(write.partition),
-            rejections.read_row[1].eq(bank.read_partition),
-            rejections.write_en.eq(rejecting | (sweep.en & ~sweep.held_up)),
-            rejections.write_row.eq(Mux(rejecting, write.partition, sweep.partition)),
-            rejections.write_data.eq(Mux(rejecting, rejections.read_data[0] + 1, 0)),
+            counting.eq(uncounted & ~bank.fetching),
+            rejections.read_row[0].eq(Mux(counting, uncounted_of, bank.read_partition)),
+            rejections.write_en.eq(counting | (sweep.en & ~sweep.held_up)),
+            rejections.write_row.eq(Mux(counting, uncounted_of, sweep.partition)),
+            rejections.write_data.eq(Mux(counting, rejections.read_data[0] + 1, 0)),
             bank.partition_value.status.rejected.eq(
                 rejected.bit_select(bank.read_partition, 1)),
         ]
         # What comes out of a memory goes through a flop on its way to the bus, here and below; the
         # bank leaves time for it.
-        m.d.sync += bank.partition_value.rejected.count.eq(rejections.read_data[1])
+        m.d.sync += bank.partition_value.rejected.count.eq(rejections.read_data[0])
+        with m.If(rejecting):
+            m.d.sync += [uncounted.eq(1), uncounted_of.eq(write.partition)]
+        with m.Elif(counting):
+            m.d.sync += uncounted.eq(0)
         with m.If(rejecting):
             m.d.sync += rejected.eq(rejected | own_bit)
         with m.If(strobe.status & registers["status"].view(write.data).rejected):

@@ -470,7 +470,7 @@ class Engine(wiring.Component):
 
         # Read side.
         m.submodules.read_spans = read_spans = Queue(
-            Span(config), depth=16, bypass=True, leisurely=True, margin=4)
+            Span(config), depth=16, block=True, bypass=True, leisurely=True, margin=4)
         m.submodules.read_side = read_side = ReadSide(config)
         m.submodules.read_beats = read_beats = SkidBuffer(ReadBeat(config))
         m.d.comb += [
@@ -508,7 +508,7 @@ class Engine(wiring.Component):
         m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
         m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))
         m.submodules.write_ends = write_ends = Queue(
-            WriteEnd(config), depth=config.writes_in_flight)
+            WriteEnd(config), depth=config.writes_in_flight, block=True)
         m.submodules.write_responses = write_responses = SkidBuffer(1)
         wiring.connect(m, write_spans.o, write_side.spans)
         wiring.connect(m, rows.o, write_side.rows)

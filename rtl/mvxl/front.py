@@ -572,53 +572,53 @@ class FrontEnd(wiring.Component):
         m.d.comb += self.requests.ready.eq(deciding)
         m.d.sync += [self.verdicts.valid.eq(deciding), self.verdicts.payload.eq(verdict)]
 
-        # Orders.
-        order_status = Signal(Status)       # from the cycle before it is served on
+        # Orders. What one does is known in the cycle before it is served.
+        order_status = Signal(Status)
         serving = Signal()
+        before_serving = Signal()
         owned = Signal()
         allowed = Signal()
-        row_written = Signal()
+        ends_grant = Signal()
         too_many = Signal()
         moving = Signal()
         engine_limit = Signal(OFFSET_BITS)
         m.d.comb += [
             serving.eq(at_decision & ordering),
-            self.orders.ready.eq(serving),
-            self.order_status.eq(order_status),
+            before_serving.eq(before_decision & ordering),
             owned.eq(known & (receiver == partition)),
-            table.write_id.eq(dst_id),
-            table.write_entry.eq(Mux(order.kind == OrderKind.WRITE, self.new_entry.as_value(), 0)),
-            table.write_en.eq(serving & row_written),
             engine_limit.eq(
                 Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)),
+            allowed.eq(owned & Mux(
+                order.kind == OrderKind.CONSUME, entry.ring & (count <= lock.filled),
+                ~entry.ring & ~lock.held)),
         ]
-        m.d.sync += [too_many.eq(count > engine_limit), moving.eq(self.moving)]
-        m.d.comb += allowed.eq(owned & Mux(
-            order.kind == OrderKind.CONSUME, entry.ring & (count <= lock.filled),
-            ~entry.ring & ~lock.held))
-        m.d.sync += order_status.eq(Status.OK)
         with m.Switch(order.kind):
-            with m.Case(OrderKind.INVALIDATE):
-                m.d.comb += row_written.eq(1)
-            with m.Case(OrderKind.WRITE):
-                m.d.comb += [row_written.eq(1), lock.clear.eq(serving)]
-            with m.Case(OrderKind.REWIND):
-                m.d.comb += lock.clear.eq(serving & (order_status == Status.OK))
-                m.d.sync += order_status.eq(Mux(allowed, Status.OK, Status.BUSY))
-            with m.Case(OrderKind.CONSUME):
-                m.d.comb += lock.consume.eq(serving & (order_status == Status.OK))
-                m.d.sync += order_status.eq(Mux(allowed, Status.OK, Status.BUSY))
+            with m.Case(OrderKind.REWIND, OrderKind.CONSUME):
+                m.d.comb += order_status.eq(Mux(allowed, Status.OK, Status.BUSY))
             with m.Case(OrderKind.RELEASE):
                 with m.If(~own_live):
-                    m.d.sync += order_status.eq(Status.STALE)
+                    m.d.comb += order_status.eq(Status.STALE)
                 with m.Elif(moving):
-                    m.d.sync += order_status.eq(Status.BUSY)
+                    m.d.comb += order_status.eq(Status.BUSY)
                 with m.Elif(too_many):
-                    m.d.sync += order_status.eq(Status.BAD_COUNT)
-        ends_grant = Signal()
+                    m.d.comb += order_status.eq(Status.BAD_COUNT)
+        m.d.sync += [
+            too_many.eq(count > engine_limit),
+            moving.eq(self.moving),
+            self.order_status.eq(order_status),
+            table.write_en.eq(before_serving & ((order.kind == OrderKind.INVALIDATE)
+                                                | (order.kind == OrderKind.WRITE))),
+            lock.clear.eq(before_serving & ((order.kind == OrderKind.WRITE)
+                                            | (order.kind == OrderKind.REWIND) & allowed)),
+            lock.consume.eq(before_serving & (order.kind == OrderKind.CONSUME) & allowed),
+            ends_grant.eq(before_serving & is_ending & (order_status == Status.OK)),
+        ]
         m.d.comb += [
+            self.orders.ready.eq(serving),
+            table.write_id.eq(dst_id),
+            table.write_entry.eq(self.new_entry),
+            table.write_entry.valid.eq(self.new_entry.valid & (order.kind == OrderKind.WRITE)),
             lock.consumed.eq(count),
-            ends_grant.eq(serving & is_ending & (order_status == Status.OK)),
             self.leave.en.eq(ends_grant),
             self.leave.partition.eq(partition),
         ]

@@ -271,6 +271,7 @@ class CommandQueues(wiring.Component):
         released_id = Signal(config.id_bits)
         drained = Signal(config.partitions)
         overdue = Signal(config.partitions)
+        nudged = Signal(config.partitions)
         woken = Signal(config.partitions)
         woken_meanwhile = Signal()
         woken_before = Signal()
@@ -282,8 +283,10 @@ class CommandQueues(wiring.Component):
             released_id.eq(Mux(self.wake_changed.en, self.wake_changed.id, decided_dst)),
         ]
         for p in everyone:
+            # What need not be quick wakes a cycle later, when it can be seen for sure.
+            m.d.sync += nudged[p].eq(self.wake_all | self.nudge[p] | self.cancel[p])
             m.d.comb += woken[p].eq(
-                self.wake_all | self.nudge[p] | self.cancel[p] | drained[p] | overdue[p]
+                nudged[p] | drained[p] | overdue[p]
                 | (self.wake_freed.en & (self.wake_freed.id == wait_id[p]))
                 | (released & (released_id == wait_id[p])))
             with m.If(woken[p]):
@@ -399,10 +402,6 @@ class CommandQueues(wiring.Component):
         m.d.comb += [
             at.resetting.eq(self.resetting.bit_select(current.partition, 1)),
             wants_cpu.eq(current.command.dst_offset[0]),
-            at.permitted.eq((enabled & Mux(
-                current.command.op != Op.GRANT, ~0, Mux(
-                    wants_cpu, may_get[GrantKind.CPU], may_get[GrantKind.ENGINE]))
-                ).bit_select(current.partition, 1)),
             at.halted.eq(self.halted.bit_select(current.partition, 1)),
             at.idle.eq(self.idle.bit_select(current.partition, 1)),
             at.cancelled.eq(cancelled.bit_select(current.partition, 1)),
@@ -410,8 +409,13 @@ class CommandQueues(wiring.Component):
             at.waited.eq(timer.waited),
             at.waits_on.eq(waits_on[current.partition]),
         ]
-        # Looked at a cycle earlier: it stays as it is from the second cycle of a slot on.
+        # Looked at a cycle earlier: all but the manager's settings stays as it is from the second
+        # cycle of a slot on.
         m.d.sync += [
+            at.permitted.eq((enabled & Mux(
+                current.command.op != Op.GRANT, ~0, Mux(
+                    wants_cpu, may_get[GrantKind.CPU], may_get[GrantKind.ENGINE]))
+                ).bit_select(current.partition, 1)),
             at.contended.eq(waits_too.any()),
             # By one that could run, or else it would hold up others.
             at.overtaken.eq((waits_too & seniority.seniors & self.event_room).any()),

@@ -567,6 +567,8 @@ class RegisterBank(wiring.Component):
         `cleared`, and so is the page's bit of `frozen`.
     cleared : Out(1)
         High for one cycle when that is done. `clear.en` in the next cycle asks for another.
+    fetching : Out(1)
+        High in the second of these three cycles: what a flop takes then is what is sampled.
     read_word : Out
         Number of the word in its page that is read: byte offset / 4. Valid as `read_partition`.
     read_manager : Out(1)
@@ -597,6 +599,7 @@ class RegisterBank(wiring.Component):
     frozen: Signal
     clear: Any
     cleared: Signal
+    fetching: Signal
     read_word: Signal
     read_manager: Signal
     read_partition: Signal
@@ -619,6 +622,7 @@ class RegisterBank(wiring.Component):
             "frozen": In(config.partitions),
             "clear": In(data.StructLayout({"en": 1, "partition": config.partition_bits})),
             "cleared": Out(1),
+            "fetching": Out(1),
             "read_word": Out(max(self.map.partition.word_bits, self.map.manager.word_bits)),
             "read_manager": Out(1),
             "read_partition": Out(config.partition_bits),
@@ -790,6 +794,7 @@ class RegisterBank(wiring.Component):
             self.read_manager.eq(target.in_manager),
             self.read_word.eq(target.word),
             port.addr.eq(self._row(target)),
+            self.fetching.eq(steps[1]),
             reading.eq(steps[0] & self.ready),
         ]
         # The RAM's own output flops (a block RAM has them inside), and a second row behind them,
