@@ -323,7 +323,7 @@ def _equations(unit: Fragment, roots: Iterable[Any], cuts: Iterable[Signal]) -> 
 
 
 def jobs() -> list[Job]:
-    """A slot is over after so many cycles, and nothing of it stays, so that these are all."""
+    """Behind the cycle of the reset a slot takes so many cycles; nothing of it stays."""
     found = []
     for name, kinds in (("tiny", KINDS), ("large", ("send", "mvxl"))):
         for kind in kinds:
@@ -332,8 +332,8 @@ def jobs() -> list[Job]:
             covers = {"release": 1, "mvcl": 1, "mvxl": 6}.get(kind, 5)
             found += [
                 Job(name=f"ring-{kind}-{name}", spec=spec, mode="bmc",
-                    depth=_CYCLES + 1, min_asserts=10),
+                    depth=_CYCLES + 2, min_asserts=10),
                 Job(name=f"ring-{kind}-{name}-cover", spec=spec, mode="cover",
-                    depth=_CYCLES + 1, min_asserts=covers),
+                    depth=_CYCLES + 2, min_asserts=covers),
             ]
     return found

@@ -60,6 +60,10 @@ SNAPSHOT_LATE_CYCLES = 16
 #: the receiver's queue, at least: what comes so shortly before the end of a reset is not dropped.
 EVENT_PUSH_CYCLES = 3
 
+#: A decision sees the room of a notification that was popped so many cycles later than other
+#: changes: EVENT_POP acts a cycle later, and its slot is given back one more cycle later.
+ROOM_LATE_CYCLES = 2
+
 #: Bursts of a direction that may still be issued when nothing new is started: VALID stays, and
 #: what is behind it in the port's last register.
 LAST_BURSTS = {"read": 1, "write": 2}
@@ -630,6 +634,7 @@ class Model:
         self._to_write: deque[_Message] = deque()
         self._bursts_written: deque[_Message] = deque()
         self._pending: Counter[tuple[int, int]] = Counter()     # (receiver, sender): notifications
+        self._popped: deque[tuple[int, tuple[int, int]]] = deque(maxlen=64)     # (cycle, pair)
         self._staged: tuple[int, Row] | None = None
         self._staged_cycle = 0
         self._commit_after: list[_Message] | None = None
@@ -760,6 +765,7 @@ class Model:
             else:
                 self._remember(pairs=[(partition, event.peer)])
                 self._pending[partition, event.peer] -= 1
+                self._popped.append((cycle, (partition, event.peer)))
         return event
 
     def rewind_request(self, cycle: int, partition: int, network_id: int) -> bool:
@@ -1407,7 +1413,7 @@ class Model:
 
     def _receiver_busy(self, receiver: int, sender: int, view: _Past) -> list[bool]:
         """Whether the receiver has no room for a notification; both, while a reset of it drops
-        those that have arrived."""
+        those that have arrived, and shortly after one of them was popped."""
         pair = receiver, sender
         slots = self.config.notification_slots
         state = self._partitions[receiver]
@@ -1418,6 +1424,11 @@ class Model:
                           for event in state.events)
         if pending >= slots > pending - arrived:
             return [True, False]
+        late = self._slack_cycles + ROOM_LATE_CYCLES if self._slack_cycles else -1
+        unseen = sum(popped == pair and cycle >= self.cycle - late
+                     for cycle, popped in self._popped)
+        if pending < slots <= pending + unseen:
+            return [False, True]
         return [pending >= slots]
 
     def _contended(self, partition: int, network_id: int) -> bool:
