@@ -819,13 +819,9 @@ class Control(wiring.Component):
         ]
 
         # What is asked for, until its order is taken. A write while the one before is not done
-        # changes nothing.
-        owner = data.StructLayout({"id": ID_BITS, "count": OFFSET_BITS})
-        release = data.StructLayout({"token": TOKEN_BITS, "count": OFFSET_BITS})
-        m.submodules.owner_requests = owner_requests = BlockMemory(
-            owner, depth=config.partitions)
-        m.submodules.release_requests = release_requests = BlockMemory(
-            release, depth=config.partitions)
+        # changes nothing. Each partition has a row for REWIND and CONSUME, and one for RELEASE.
+        request = data.StructLayout({"name": TOKEN_BITS, "count": OFFSET_BITS})     # ID or token
+        m.submodules.requests = requests = BlockMemory(request, depth=2 << config.partition_bits)
         busy = Signal(config.partitions)            # REWIND or CONSUME
         consumes = Signal(config.partitions)
         done = Signal(config.partitions)
@@ -835,32 +831,27 @@ class Control(wiring.Component):
         release_done = Signal(config.partitions)
         statuses = Array(Signal(Status, name=f"release_status_{p}") for p in everyone)
         turn = Signal(config.partition_bits)
-        new_owner = Signal(owner)
+        wanted = Signal(data.StructLayout({"ends": 1, "releases": 1, "owns": 1}))
+        fetched = Signal(wanted.shape())    # what was read of the memory is of this, in turn
+        owns_more = Signal()        # a REWIND or CONSUME that counts is written
+        releases_more = Signal()
         m.d.comb += [
-            new_owner.id.eq(Mux(strobe.consume, consume_id.read_data[0], write.data)),
-            new_owner.count.eq(count_of),
-            owner_requests.write_en.eq((strobe.rewind | strobe.consume)
-                                       & ~busy.bit_select(write.partition, 1)),
-            owner_requests.write_data.eq(new_owner),
-            release_requests.write_en.eq(
-                strobe.release & ~release_busy.bit_select(write.partition, 1)),
-            release_requests.write_data.token.eq(self._release_token),
-            release_requests.write_data.count.eq(count_of),
+            owns_more.eq((strobe.rewind | strobe.consume)
+                         & ~busy.bit_select(write.partition, 1)),
+            releases_more.eq(strobe.release & ~release_busy.bit_select(write.partition, 1)),
+            requests.write_en.eq(owns_more | releases_more),
+            requests.write_row.eq(Cat(strobe.release, write.partition)),
+            requests.write_data.name.eq(Mux(strobe.release, self._release_token, Mux(
+                strobe.consume, consume_id.read_data[0], write.data[:ID_BITS]))),
+            requests.write_data.count.eq(count_of),
+            requests.read_row[0].eq(Cat(wanted.releases, turn)),
         ]
-        for memory in (owner_requests, release_requests):
-            m.d.comb += [memory.write_row.eq(write.partition), memory.read_row[0].eq(turn)]
-        asked_owner = Signal(owner)
-        asked_release = Signal(release)
         ends = Signal()
         releases = Signal()
-        wanted = Signal(data.StructLayout({"ends": 1, "releases": 1, "owns": 1}))
-        fetched = Signal(wanted.shape())    # what was read of the memories is of this, in turn
         self._asked = asked = Signal(data.StructLayout({"any": 1, "order": Order(config)}))
         self._asked_taken = Signal()
         m.d.comb += [
             self._requests_idle.eq(~(busy | release_busy)),
-            asked_owner.eq(owner_requests.read_data[0]),
-            asked_release.eq(release_requests.read_data[0]),
             ends.eq(self.ending.bit_select(turn, 1)),
             # While a change of an entry finds the grants on it, none of them may be released.
             releases.eq(release_asked.bit_select(turn, 1) & ~self._change_ends_grants),
@@ -869,9 +860,9 @@ class Control(wiring.Component):
             wanted.owns.eq(busy.bit_select(turn, 1)),
             asked.any.eq(wanted.as_value().any() & (wanted == fetched)),
             asked.order.partition.eq(turn),
-            asked.order.id.eq(asked_owner.id),
-            asked.order.token.eq(asked_release.token),
-            asked.order.count.eq(Mux(fetched.releases, asked_release.count, asked_owner.count)),
+            asked.order.id.eq(requests.read_data[0].name),
+            asked.order.token.eq(requests.read_data[0].name),
+            asked.order.count.eq(requests.read_data[0].count),
             asked.order.kind.eq(Mux(
                 fetched.ends, OrderKind.END, Mux(
                     fetched.releases, OrderKind.RELEASE, Mux(
@@ -889,13 +880,13 @@ class Control(wiring.Component):
                 through.eq(self.completed.en & (self.completed.kind == Kind.RELEASE)
                            & (self.completed.partition == p)),
             ]
-            with m.If(owner_requests.write_en & (write.partition == p)):
+            with m.If(owns_more & (write.partition == p)):
                 m.d.sync += [busy[p].eq(1), consumes[p].eq(strobe.consume), done[p].eq(0),
                              refused[p].eq(0)]
             with m.Elif(mine & ((kind == OrderKind.REWIND) | (kind == OrderKind.CONSUME))):
                 m.d.sync += [
                     busy[p].eq(0), done[p].eq(1), refused[p].eq(self.order_status != Status.OK)]
-            with m.If(release_requests.write_en & (write.partition == p)):
+            with m.If(releases_more & (write.partition == p)):
                 m.d.sync += [release_asked[p].eq(1), release_busy[p].eq(1), release_done[p].eq(0),
                              statuses[p].eq(Status.OK)]
             with m.Elif(mine & (kind == OrderKind.RELEASE)):

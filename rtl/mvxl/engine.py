@@ -503,7 +503,7 @@ class Engine(wiring.Component):
         # Write side.
         # Two for a message that goes round a ring, and the manager's.
         m.submodules.write_spans = write_spans = Queue(
-            Span(config), depth=4 * config.messages_in_flight, block=True)
+            Span(config), depth=4 * config.messages_in_flight, block=True, leisurely=True)
         m.submodules.write_side = write_side = WriteSide(config)
         m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
         m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))

@@ -57,8 +57,7 @@ class SkidBuffer(wiring.Component):
 class Queue(wiring.Component):
     """A FIFO in a memory, with a registered output: one payload in and one out per cycle.
 
-    If it is `leisurely`, one goes out in two cycles, and no path goes from `o.ready` to anything
-    but the output register.
+    If it is `leisurely`, one goes out in two cycles, and no path goes from `o.ready` to the memory.
 
     An entry shows at the output 2 cycles after it went in (3 with `block`; 1 with `bypass`, if
     the queue was empty).
@@ -125,6 +124,8 @@ class Queue(wiring.Component):
         write = memory.write_port()
         read = memory.read_port(domain="comb")
 
+        # What block RAM has fetched may follow at once.
+        waits = self._leisurely and (self._bypass or not self._block)
         index_bits = self._depth.bit_length() - 1
         written = Signal(index_bits + 1)    # free-running, like `taken`
         taken = Signal(index_bits + 1)
@@ -140,7 +141,7 @@ class Queue(wiring.Component):
             nonempty.eq(written != taken),
             full.eq((written ^ taken) == self._depth),
             self.i.ready.eq(~full),
-            drained.eq(~self.o.valid | (0 if self._leisurely else self.o.ready)),
+            drained.eq(~self.o.valid | (0 if waits else self.o.ready)),
             push.eq(self.i.valid & ~full & ~passing),
             # The next row is written in every cycle and counts once it is pushed: `i.valid` may
             # be late.
@@ -170,7 +171,7 @@ class Queue(wiring.Component):
             available, oldest = nonempty, read.data
         if self._bypass:
             m.d.comb += passing.eq(self.i.valid & ~nonempty & ~available & drained)
-        if self._leisurely:
+        if waits:
             with m.If(self.o.ready):
                 m.d.sync += self.o.valid.eq(0)
         with m.If(drained):
