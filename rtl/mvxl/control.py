@@ -348,8 +348,10 @@ class Control(wiring.Component):
             self.compare.value.eq(write.data),
         ]
 
+        # An event that comes after the write is not meant by it.
         m.d.sync += [
-            self.pop.en.eq(strobe.event_pop & registers["event_pop"].view(write.data).pop),
+            self.pop.en.eq(strobe.event_pop & registers["event_pop"].view(write.data).pop
+                           & self.events_there.bit_select(write.partition, 1)),
             self.pop.partition.eq(write.partition),
         ]
 

@@ -68,7 +68,7 @@ class GrantUnit(wiring.Component):
         An MVXL was accepted; the end of a grant is through.
     moved : In(struct {en, partition, first, good, offset, count})
         A GRANT (`first`) or an MVXL of the partition is through; `good`: it ended OK. A grant whose
-        GRANT did not ends.
+        GRANT did not ends. Not in neighbouring cycles.
     revoke : In(struct {en, id})
         Entry `id` was made invalid: grants on it end.
     revoked : Out(1)

@@ -83,7 +83,7 @@ class Queue(wiring.Component):
     o : Out(stream.Signature(shape))
     roomy : Out(1)
         At least `margin` more entries would be taken, whatever happens at `o`. Registered, and
-        surely 1 if there is room for two more than that.
+        surely 1 if there is room for one more than that.
 
     Raises
     ------
