@@ -97,10 +97,27 @@ def test_every_device(device: str, blinker: None, tmp_path: Path) -> None:
 
 def test_missed_clock(blinker: None, tmp_path: Path) -> None:
     (tmp_path / "top.bit").write_bytes(b"of an earlier build")
+    said = io.StringIO()
     with pytest.raises(ClockMissed, match=r"^the clock must reach 800\.0 MHz, not \d+\.\d MHz; "
                                           r"another --seed may do better"):
-        build("ulx3s", "12F", "tiny", clock_hz=800_000_000, output=tmp_path)
+        build("ulx3s", "12F", "tiny", clock_hz=800_000_000, output=tmp_path, seed=4,
+              placements=2, console=Console(file=said, width=100))
     assert not (tmp_path / "top.bit").exists()
+    assert re.findall(r"seed (\d) misses", said.getvalue()) == ["4", "5"]
+    assert "--seed 5" in (tmp_path / "build_top.sh").read_text(encoding="utf-8")
+
+
+def test_another_seed_is_placed_only(blinker: None, tmp_path: Path) -> None:
+    """A second placement finds the synthesis of the first one: what synthesis writes is older."""
+    with pytest.raises(ClockMissed):
+        build("ulx3s", "12F", "tiny", clock_hz=800_000_000, output=tmp_path, placements=2)
+    assert ((tmp_path / "top.json").stat().st_mtime_ns
+            < (tmp_path / "build_top.sh").stat().st_mtime_ns)
+
+
+def test_no_placement() -> None:
+    with pytest.raises(ValueError, match=r"^placements must be at least 1, not 0$"):
+        build("ulx3s", placements=0)
 
 
 def test_missed_clock_ends_the_command(

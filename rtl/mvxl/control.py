@@ -60,8 +60,8 @@ class Control(wiring.Component):
         Something that was in flight has ended, with `completed_status : In(Status)`.
     settled : In(1)
         No access is outstanding that belongs to anything that has ended.
-    room_freed, pop, compare, events_waiting, events_there, reached, event, completed_count, events_clear,
-    events_cleared
+    room_freed, pop, compare, events_waiting, events_there, reached, event, completed_count,
+    events_clear, events_cleared
         As of `EventUnit`.
     live, expired, ending, held, busy, for_cpu, revoke, revoked, force, lease, grant_reader, grant,
     grant_target, grant_acknowledged

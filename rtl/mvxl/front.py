@@ -24,7 +24,7 @@ they end a grant.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -501,7 +501,7 @@ class FrontEnd(wiring.Component):
             no_room.eq(has_lock & command.notify & ~self.quota_room),
             second_grant.eq(before["second_grant"]),
         ]
-        # In the cycle of the decision: if the destination's bounds and the receiver's room allow it.
+        # In the decision's cycle: if the destination's bounds and the receiver's room allow it.
         # Several flops, because much hangs on them.
         open_now = Signal()
         fits = Signal()
@@ -672,7 +672,8 @@ class FrontEnd(wiring.Component):
             self.accepted.valid.eq(ended_other | (
                 self.verdicts.valid & self.verdicts.payload.accepted
                 & ~self.verdicts.payload.dropped)),
-            self.accepted.payload.status.eq(Mux(ended_other, Status.OK, self.verdicts.payload.status)),
+            self.accepted.payload.status.eq(
+                Mux(ended_other, Status.OK, self.verdicts.payload.status)),
         ]
         with m.If(is_ending):
             m.d.comb += kind.eq(Kind.RELEASE)

@@ -154,8 +154,8 @@ class GrantUnit(wiring.Component):
         ]
         m.d.sync += self.grant.eq(grants.read_data[0])
 
-        # Acknowledged bytes: written when a GRANT or an MVXL is through, in two steps. The front end
-        # looks when neither is under way, so that it never reads what is being written.
+        # Acknowledged bytes: written when a GRANT or an MVXL is through, in two steps. The front
+        # end looks when neither is under way, so that it never reads what is being written.
         m.submodules.acknowledged = acknowledged = RowMemory(
             OFFSET_BITS, depth=config.partitions, reads=2)
         m.submodules.decided_on = decided_on = BlockMemory(OFFSET_BITS, depth=config.partitions)

@@ -162,7 +162,8 @@ class LockUnit(wiring.Component):
         moved = Signal()                # in the captured entry
         held = Signal()
         cursor = Signal(OFFSET_BITS)
-        for part in (placed_rows, placed_cursors, retired_counts, retired_cursors, retired_positions, heads):
+        for part in (placed_rows, placed_cursors, retired_counts, retired_cursors,
+                     retired_positions, heads):
             m.d.comb += part.read_row[0].eq(self.id)
         m.d.comb += [
             retired_cursors.read_row[1].eq(self.query_id),

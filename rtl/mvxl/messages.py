@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What travels between the units, in the order in which a message travels.
 
-`Command → Request → Verdict`, then `Proposal → Acceptance → InFlight`, beside it `Span → BurstRequest → WriteEnd`, and at
-the end `Release` and `Completion`. An `Order` of the control takes the place of a `Request`.
+`Command → Request → Verdict`, then `Proposal → Acceptance → InFlight`, beside it
+`Span → BurstRequest → WriteEnd`, and at the end `Release` and `Completion`. An `Order` of the control takes the place of a `Request`.
 Each boundary has a class of its own, because structures of equal width would connect silently.
 Addresses, offsets and counts are in bytes. A refusal is data: its `Status` rides forward and
 comes out, in order, as the completion.
@@ -15,8 +15,9 @@ from amaranth.lib import data, enum
 from .config import LENGTH_BITS, OFFSET_BITS, WAIT_BITS, AdapterConfig
 
 __all__ = ["ID_BITS", "TAG_BITS", "TOKEN_BITS", "Acceptance", "BurstRequest", "Command",
-           "Completion", "Entry", "EventKind", "Grant", "GrantKind", "InFlight", "Kind", "Op", "Order",
-           "OrderKind", "Proposal", "Release", "Request", "Span", "Status", "Verdict", "WriteEnd"]
+           "Completion", "Entry", "EventKind", "Grant", "GrantKind", "InFlight", "Kind", "Op",
+           "Order", "OrderKind", "Proposal", "Release", "Request", "Span", "Status", "Verdict",
+           "WriteEnd"]
 
 #: Bits of a command's tag, which its events repeat.
 TAG_BITS = 8
