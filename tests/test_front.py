@@ -1642,8 +1642,8 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "the order's status"),
     ("end-with-bytes", grants, "Mux(order.kind == OrderKind.END, 0, order.count)",
      "order.count", "proposed"),
-    ("end-of-another-sort", grants, "ends_grant.eq(serving & is_ending & (order_status == "
-     "Status.OK))", "ends_grant.eq(serving & is_ending)", "leave|accepted"),
+    ("end-of-another-sort", grants, "is_ending & (order_status == Status.OK))", "is_ending)",
+     "leave|accepted|proposed"),
     ("tag-of-the-command", random_slots, "record.tag.eq(Mux(is_ending, grant.tag, command.tag))",
      "record.tag.eq(command.tag)", "proposed"),
     ("grant-not-remembered", random_slots, "lock.place_grant.eq(is_grant)",
@@ -1658,8 +1658,8 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      DECISION),
     ("sends-move-no-cursor", random_slots, "lock.place_cursor.eq(may_send & fits)",
      "lock.place_cursor.eq(0)", DECISION + "|proposed"),
-    ("refused-rewind-clears", rewinds, "lock.clear.eq(serving & (order_status == Status.OK))",
-     "lock.clear.eq(serving)", "assert|the order's status"),
+    ("refused-rewind-clears", rewinds, "(order.kind == OrderKind.REWIND) & allowed",
+     "(order.kind == OrderKind.REWIND)", "assert|the order's status"),
     ("decided-although-not-open", checks(Op.SEND), "& ~src_outside & ~Cat(before.values()).any())",
      "& ~src_outside)", DECISION),
     ("placed-although-a-source-is-wrong", checks(Op.SEND), "& ~hopeless & ~dst_unusable\n",
@@ -1715,17 +1715,18 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "the order's status"),
     ("consume-of-what-is-placed", consumes, "lock.published.eq(ordering)",
      "lock.published.eq(0)", "the order's status"),
-    ("consume-although-refused", consumes,
-     "lock.consume.eq(serving & (order_status == Status.OK))",
-     "lock.consume.eq(serving)",
-     "assert|the order's status"),
+    ("consume-although-refused", consumes, "(order.kind == OrderKind.CONSUME) & allowed",
+     "(order.kind == OrderKind.CONSUME)", "assert|the order's status"),
     ("order-of-high-id-bits", consumes, "known.eq(entry.valid & in_table)",
      "known.eq(entry.valid)", "the order's status|accepted"),
     ("commit-keeps-the-cursor", random_slots,
-     "[row_written.eq(1), lock.clear.eq(serving)]", "row_written.eq(1)", DECISION + "|status"),
-    ("invalidate-lost", random_slots, "with m.Case(OrderKind.INVALIDATE):\n                "
-     "m.d.comb += row_written.eq(1)", "with m.Case(OrderKind.INVALIDATE):\n                "
-     "m.d.comb += row_written.eq(0)", DECISION),
+     "lock.clear.eq(before_serving & ((order.kind == OrderKind.WRITE)",
+     "lock.clear.eq(before_serving & (0", DECISION + "|status"),
+    ("invalidate-lost", random_slots,
+     "table.write_en.eq(before_serving & ((order.kind == OrderKind.INVALIDATE)",
+     "table.write_en.eq(before_serving & (0", DECISION),
+    ("invalidate-keeps-it-valid", random_slots,
+     "self.new_entry.valid & (order.kind == OrderKind.WRITE)", "self.new_entry.valid", DECISION),
 ]
 
 
