@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from amaranth.hdl import Module, Signal
+from rich.console import Console
 
 from boards import build as builder
 from boards import flash
