@@ -3,9 +3,9 @@
 
 `Command → Request → Verdict`, then `Proposal → Acceptance → InFlight`, beside it
 `Span → BurstRequest → WriteEnd`, and at the end `Release` and `Completion`. An `Order` of the
-control takes the place of a `Request`. Each boundary has a class of its own, because structures of equal width would connect silently.
-Addresses, offsets and counts are in bytes. A refusal is data: its `Status` rides forward and
-comes out, in order, as the completion.
+control takes the place of a `Request`. Each boundary has a class of its own, because structures of
+equal width would connect silently. Addresses, offsets and counts are in bytes. A refusal is data:
+its `Status` rides forward and comes out, in order, as the completion.
 """
 
 from __future__ import annotations
