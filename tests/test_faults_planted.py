@@ -259,7 +259,8 @@ RANDOM_FAULTS = [
           says="expected accepted with BUSY"),
     # Table.
     random_fault("new-row-at-once", (30, 23),
-          ("front.py", "order.kind == OrderKind.WRITE", "1"),
+          ("front.py", "self.new_entry.valid & (order.kind == OrderKind.WRITE)",
+           "self.new_entry.valid"),
           says="command "),
     random_fault("commit-keeps-the-cursor", (30, 23),
           ("front.py", "lock.clear.eq(before_serving &", "lock.clear.eq(0 &"),
@@ -302,7 +303,7 @@ RANDOM_FAULTS = [
           ("adapter.py", "control.force | control.resetting", "control.force"),
           says="command "),
     random_fault("rejected-survives-reset", (30, 23, 16),
-          ("control.py", "rejecting | (sweep.en & ~sweep.held_up)", "rejecting"),
+          ("control.py", "counting | (sweep.en & ~sweep.held_up)", "counting"),
           says="REJECTED of partition"),
     random_fault("release-status-survives-reset", (16, 23, 30),
           ("control.py", "sweep.en & (sweep.partition == p)", "0"),
@@ -361,7 +362,7 @@ RANDOM_FAULTS = [
           ("front.py", "beyond[-1] & ~is_move", "beyond[-1]"),
           says="write burst of"),
     random_fault("raw-move-beyond-the-space", (30, 23),
-          ("control.py", "beyond.eq(end > 1 << config.address_bits)", "beyond.eq(0)"),
+          ("control.py", "beyond.eq(end[-1] & end[:-1].any())", "beyond.eq(0)"),
           says="MVXL: expected none", messages=250),
 ]
 

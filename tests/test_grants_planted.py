@@ -152,7 +152,7 @@ FAULTS = [
           "lock.place_cursor.eq(may_send & fits)",
           "lock.place_cursor.eq(placed & ~is_grant)"),
     fault("raw-mvxl-beyond-the-end", "manager", "raw_mvxl_refused", "control.py",
-          "beyond.eq(end > 1 << config.address_bits)", "beyond.eq(0)"),
+          "beyond.eq(end[-1] & end[:-1].any())", "beyond.eq(0)"),
     fault("raw-mvxl-as-a-partition", "manager", "raw_mvxl_moves", "front.py",
           "Mux(is_move, config.manager, partition)", "partition"),
     fault("raw-mvxl-always-ok", "manager", "raw_mvxl_errors", "control.py",

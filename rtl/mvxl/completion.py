@@ -227,6 +227,7 @@ class CompletionUnit(wiring.Component):
         late = Signal()         # its responses have not come
         dropped = Signal()
         halted = Signal()
+        timed_out = Signal()
         status = Signal(Status)
         good = Signal()         # status is OK
         published = Signal()
@@ -235,15 +236,16 @@ class CompletionUnit(wiring.Component):
         m.d.comb += [
             dropped.eq(self.resetting.bit_select(head.partition, 1) & ~is_raw),
             halted.eq(self.halted.bit_select(head.partition, 1) & is_command),
-            good.eq(~(self.down & (late | (head.kind != Kind.RELEASE))) & ~halted & ~write_failed
-                    & ~read_failed & (head.status == Status.OK)),
+            timed_out.eq(self.down & (late | (head.kind != Kind.RELEASE))),
+            good.eq(~timed_out & ~halted & ~write_failed & ~read_failed
+                    & (head.status == Status.OK)),
             published.eq(good & ~dropped & (
                 (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0)))),
             bus_failed.eq(is_command & ~dropped & ~halted & (status != Status.TIMEOUT)
                           & (read_failed | write_failed)),
             failed.eq(bus_failed | (is_command & ~dropped & (status == Status.TIMEOUT))),
         ]
-        with m.If(self.down & (late | (head.kind != Kind.RELEASE))):
+        with m.If(timed_out):
             m.d.comb += status.eq(Status.TIMEOUT)
         with m.Elif(halted):
             m.d.comb += status.eq(Status.ABORTED)
