@@ -99,7 +99,8 @@ FAULTS = [
     fault("one-quota-for-all", "rings", "notification_quotas", "front.py",
           "self.quota_sender.eq(partition)", "self.quota_sender.eq(0)"),
     fault("failed-message-is-placed", "rings", "failed_message_leaves_no_gap", "lock.py",
-          "moves = 1 if part is retired_counts else released.advance", "moves = 1"),
+          "moves = 1 if part in (retired_counts, next_counts) else released.advance",
+          "moves = 1"),
     # Protection.
     fault("any-token", "hostile", "forged_tokens", "front.py",
           "same_token.eq(token == grant.token)", "same_token.eq(1)", quick=True),
