@@ -726,8 +726,8 @@ def test_planted_fault_in_the_size_of_the_orphans() -> None:
     messages = [moving(Burst(), partition=p) for p in range(config.messages_in_flight)]
     messages += [Message(kind=Kind.RELEASE, partition=p) for p in range(config.partitions)]
     assert check(completion, config, messages, seed=1, down_chance=1.0).late_ends
-    module = mutated(completion, "Queue(orphan, depth=depth,",
-                     "Queue(orphan, depth=2 * config.messages_in_flight,")
+    module = mutated(completion, "orphan, depth=depth,",
+                     "orphan, depth=2 * config.messages_in_flight,")
     with pytest.raises(AssertionError, match="settled|retired|does not complete"):
         check(module, config, messages, seed=1, down_chance=1.0)
 
