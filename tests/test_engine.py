@@ -280,11 +280,12 @@ def run(module: Any, config: AdapterConfig, moves: list[Move], *, latency: int =
             ctx.set(unit.responses.ready, take and end.responds)
             ctx.set(unit.write_error, error << moves[done].agent if error else 0)
 
-            (_, _, ar, aw, w, r, b, read_fault, due, moved) = await ctx.tick().sample(
+            (_, _, ar, aw, w, r, b, read_fault) = await ctx.tick().sample(
                 _fields(bus, "ar"), _fields(bus, "aw"), _w_fields(bus),
-                bus.rready, bus.bready, unit.read_fault, unit.due, unit.moved)
+                bus.rready, bus.bready, unit.read_fault)
 
-            # What the watchdog is told. If nothing moves, all that is owed is due.
+            # What the watchdog is told of that cycle. If nothing moves, all that is owed is due.
+            due, moved = ctx.get(unit.due), ctx.get(unit.moved)
             moves_now = [ar & 1 and ctx.get(bus.arready), r_valid and r,
                          aw & 1 and ctx.get(bus.awready), w & 1 and ctx.get(bus.wready),
                          b_valid and b]
