@@ -143,7 +143,8 @@ def queue_spec(unit: Queue, *, depth: int, block: bool = False, bypass: bool = F
                leisurely: bool = False, margin: int = 1) -> BufferSpec:
     """The contract of a queue made with these parameters, with the sizes that `Queue` documents."""
     return BufferSpec(unit, least=depth, most=depth + (2 if block else 1),
-                      latency=3 if block else 1 if bypass else 2, margin=margin, rests=leisurely)
+                      latency=3 if block else 1 if bypass else 2, margin=margin,
+                      rests=leisurely and (bypass or not block))
 
 
 def skid_spec(unit: SkidBuffer) -> BufferSpec:

@@ -728,7 +728,7 @@ def check(bench: Bench, model: Model, writes: list[Write], reads: list[Read],
         assert read.responded == read.addressed + 4, f"{read}: not 4 cycles after AR"
         place = model.read(read)
         if model.violates(read):
-            violations.append(Violation(read.addressed + 2, False,
+            violations.append(Violation(read.addressed + 3, False,
                                         model.places[read.address].number,
                                         model.places[read.address].offset))
         if place is None:
@@ -980,7 +980,7 @@ def violate(module: ModuleType = registers) -> None:
     bench = Bench(AdapterConfig(silent_faults=True), module=module)
     writes = [Write(0x10B4, 0, strobes=0b0110, prot=prot, address_cycle=11, word_cycle=11)
               for prot in (0, PRIVILEGED)]
-    reads = [Read(0x30E0, prot=prot, address_cycle=10) for prot in (0, PRIVILEGED)]
+    reads = [Read(0x30E0, prot=prot, address_cycle=9) for prot in (0, PRIVILEGED)]
     trace = bench.run(writes, reads)
     check(bench, Model(bench.config), writes, reads, trace)
     assert trace.violations == [Violation(12, True, 1, 0xB4), Violation(12, False, 3, 0xE0)]
@@ -1118,8 +1118,11 @@ PLANTED = [
      "Write|Read|accesses without privilege"),
     ("violations-only-of-whole-words", "self.write_violation.en.eq(both &",
      "self.write_violation.en.eq(both & whole &", "accesses without privilege"),
-    ("violation-of-a-read-again-and-again", "self.read_violation.en.eq(reading &",
-     "self.read_violation.en.eq(steps[:2].any() &", "accesses without privilege"),
+    ("violation-of-a-read-again-and-again", "was_reading & here & ~is_privileged",
+     "here & ~is_privileged", "accesses without privilege"),
+    ("read-without-privilege", " & (is_privileged | ~row.data.privileged)", "", "Read"),
+    ("word-of-another-page", "Mux(target.in_manager, target.is_manager, target.is_partition)",
+     "target.is_manager | target.is_partition | target.in_manager", "Read"),
     ("violation-of-another", "self.write_violation.partition.eq(taken.partition)",
      "self.write_violation.partition.eq(self.read_partition)", "accesses without privilege"),
     ("violation-elsewhere", "self.read_violation.address.eq(address[",
