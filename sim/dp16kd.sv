@@ -7,10 +7,11 @@
 // other's pins are their upper half: A then only writes and B only reads.
 //
 // What the real one leaves open is random here: bytes at the start, as if it had been in use before
-// a reset, and a byte that one port reads or writes while the other one writes it.
+// a reset (unless it is given contents), and a byte that one port reads or writes while the other
+// one writes it.
 //
 // Names and meanings: Lattice FPGA-TN-02204, "ECP5 and ECP5-5G Memory User Guide", and Yosys's
-// brams_16kd.txt. One clock, no output registers, INITVAL 0; what is not modelled ends the
+// brams_16kd.txt. One clock, no output registers; what is not modelled ends the
 // simulation.
 
 `default_nettype none
@@ -65,17 +66,6 @@ module DP16KD #(
     if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000"
         || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
       $fatal(1, "DP16KD: a mode that is not modelled");
-    if ({INITVAL_00, INITVAL_01, INITVAL_02, INITVAL_03, INITVAL_04, INITVAL_05, INITVAL_06,
-        INITVAL_07, INITVAL_08, INITVAL_09, INITVAL_0A, INITVAL_0B, INITVAL_0C, INITVAL_0D,
-        INITVAL_0E, INITVAL_0F, INITVAL_10, INITVAL_11, INITVAL_12, INITVAL_13, INITVAL_14,
-        INITVAL_15, INITVAL_16, INITVAL_17, INITVAL_18, INITVAL_19, INITVAL_1A, INITVAL_1B,
-        INITVAL_1C, INITVAL_1D, INITVAL_1E, INITVAL_1F, INITVAL_20, INITVAL_21, INITVAL_22,
-        INITVAL_23, INITVAL_24, INITVAL_25, INITVAL_26, INITVAL_27, INITVAL_28, INITVAL_29,
-        INITVAL_2A, INITVAL_2B, INITVAL_2C, INITVAL_2D, INITVAL_2E, INITVAL_2F, INITVAL_30,
-        INITVAL_31, INITVAL_32, INITVAL_33, INITVAL_34, INITVAL_35, INITVAL_36, INITVAL_37,
-        INITVAL_38, INITVAL_39, INITVAL_3A, INITVAL_3B, INITVAL_3C, INITVAL_3D, INITVAL_3E,
-        INITVAL_3F} != 0)
-      $fatal(1, "DP16KD: INITVAL must be 0");
   end
 
   wire [13:0] address_a = {
@@ -113,15 +103,29 @@ module DP16KD #(
   reg [35:0] read_a = 0, read_b = 0;
   integer i, j;
 
+  // 16 rows of 18 bits in each INITVAL, 20 bits apart.
+  localparam [20479:0] CONTENTS = {
+    INITVAL_3F, INITVAL_3E, INITVAL_3D, INITVAL_3C, INITVAL_3B, INITVAL_3A, INITVAL_39, INITVAL_38,
+    INITVAL_37, INITVAL_36, INITVAL_35, INITVAL_34, INITVAL_33, INITVAL_32, INITVAL_31, INITVAL_30,
+    INITVAL_2F, INITVAL_2E, INITVAL_2D, INITVAL_2C, INITVAL_2B, INITVAL_2A, INITVAL_29, INITVAL_28,
+    INITVAL_27, INITVAL_26, INITVAL_25, INITVAL_24, INITVAL_23, INITVAL_22, INITVAL_21, INITVAL_20,
+    INITVAL_1F, INITVAL_1E, INITVAL_1D, INITVAL_1C, INITVAL_1B, INITVAL_1A, INITVAL_19, INITVAL_18,
+    INITVAL_17, INITVAL_16, INITVAL_15, INITVAL_14, INITVAL_13, INITVAL_12, INITVAL_11, INITVAL_10,
+    INITVAL_0F, INITVAL_0E, INITVAL_0D, INITVAL_0C, INITVAL_0B, INITVAL_0A, INITVAL_09, INITVAL_08,
+    INITVAL_07, INITVAL_06, INITVAL_05, INITVAL_04, INITVAL_03, INITVAL_02, INITVAL_01, INITVAL_00};
+
   initial
     for (i = 0; i < 2048; i = i + 1)
-      bytes[i] = 9'($urandom);
+      bytes[i] = CONTENTS == 0 ? 9'($urandom) : CONTENTS[20 * (i / 2) + 9 * (i % 2) +: 9];
 
   wire write_a = CEA && WEA && !RSTA && {CSA2, CSA1, CSA0} == 0;
   wire write_b = CEB && WEB && !RSTB && {CSB2, CSB1, CSB0} == 0;
   reg [8:0] found, stored, disturbed;
 
-  always @(posedge CLKA) begin
+  // A port that is not used has none.
+  wire clock = CLKA | CLKB;
+
+  always @(posedge clock) begin
     if (RESETMODE != "SYNC" && (RSTA || RSTB) || WIDE && WEB)
       $fatal(1, "DP16KD: a use that is not modelled");
 
@@ -177,8 +181,13 @@ module DP16KD #(
         end
   end
 
+  reg a_is_used = 0;
+
+  always @(posedge CLKA)
+    a_is_used <= 1;
+
   always @(posedge CLKB)
-    if (!CLKA)
+    if (a_is_used && !CLKA)
       $fatal(1, "DP16KD: the clocks of both ports must be one");
 
   assign {

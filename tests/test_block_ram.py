@@ -28,12 +28,14 @@ class Shape:
     granularity: int = 0
 
 
-#: `careless` ones do not mind what a read returns of a row that is being written.
+#: `careless` ones do not mind what a read returns of a row that is being written; a `rom` has
+#: contents, and is not written.
 SHAPES = {
     "widest": Shape(36, 512), "half": Shape(18, 1024), "byte": Shape(9, 2048),
     "nibble": Shape(4, 4096), "pair": Shape(2, 8192), "bit": Shape(1, 16384),
     "bytes_of_widest": Shape(36, 512, 9), "bytes_of_half": Shape(18, 1024, 9),
     "careless": Shape(36, 512), "careless_byte": Shape(9, 2048),
+    "rom": Shape(36, 512), "rom_of_halves": Shape(18, 1024),
 }
 
 INPUTS = {"write_en": In(4), "write_row": In(ADDRESS_BITS), "write_data": In(36),
@@ -50,9 +52,17 @@ class Memories(wiring.Component):
         m = Module()
         for name, shape in SHAPES.items():
             careless = name.startswith("careless")
-            memory = Memory(shape=shape.width, depth=shape.depth, init=[], attrs={
-                "ram_style": "block"} | ({"no_rw_check": 1} if careless else {}))
+            is_rom = name.startswith("rom")
+            contents = [row * 0x9E3779B97 % (1 << shape.width)
+                        for row in range(shape.depth if is_rom else 0)]
+            memory = Memory(shape=shape.width, depth=shape.depth, init=contents, attrs={
+                "rom_style" if is_rom else "ram_style": "block"} | (
+                    {"no_rw_check": 1} if careless else {}))
             m.submodules[name] = memory
+            if is_rom:
+                read = memory.read_port()
+                m.d.comb += [read.addr.eq(self.read_row), getattr(self, name).eq(read.data)]
+                continue
             write = memory.write_port(granularity=shape.granularity or None)
             # Yosys looks at the attribute only where it takes the flop into the memory itself.
             read = memory.read_port(domain="comb" if careless else "sync")
