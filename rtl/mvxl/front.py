@@ -104,7 +104,8 @@ class FrontEnd(wiring.Component):
     requests : In(stream.Signature(Request))
         Taken in the cycle of its decision.
     circumstances : In(Circumstances)
-        Of the request's partition; looked at in the cycle before the decision.
+        Of the request's partition; looked at in the cycle before the decision. What they say of
+        others' waits and of permission is of one cycle earlier.
     down : In(1)
         The memory port is down: every command ends TIMEOUT.
     looking : Out(1)
@@ -116,7 +117,8 @@ class FrontEnd(wiring.Component):
     orders : In(stream.Signature(Order))
         Served in turn with requests; taken in the cycle of its decision, together with:
     order_status : Out(Status)
-        OK: it was carried out. BUSY: a REWIND or CONSUME was refused; RELEASE has more.
+        OK: it is carried out. BUSY: a REWIND or CONSUME is refused; RELEASE has more. By what was
+        there in the cycle before.
     new_entry : In(Entry)
         For WRITE.
     raw_source, raw_destination : In(config.address_bits)
@@ -127,13 +129,15 @@ class FrontEnd(wiring.Component):
         Whose notifications at whom are looked up, combinational with `quota_room : In(1)`.
     reserve : Out(1)
         A notification of the pair that was looked up in the cycle before takes its room.
-    grant_partition, grant, acknowledged, moving, live, expired, ending, give, leave, mvxl_started
+    grant_partition, grant, acknowledged, moving, live, expired, ending, give, target, leave,
+    mvxl_started
         As of `GrantUnit`.
     reads : Out(stream.Signature(Span, always_ready=True))
         Source of a granted message, in the cycle of its decision.
-    accepted : Out(stream.Signature(InFlight, always_ready=True))
-        Every accepted command, and everything else that has its place in the order of completion,
-        in the same cycle.
+    proposed : Out(stream.Signature(Proposal, always_ready=True))
+        In the cycle of every decision: what has a place in the order of completion, if it is
+    accepted : Out(stream.Signature(Acceptance, always_ready=True))
+        accepted: every accepted command, and whatever else has its place there, a cycle later.
     writes : Out(stream.Signature(Span, always_ready=True))
         Destination of a granted message, one cycle later; its second piece in the next cycle.
     releases, freed, freed_id, query_id, query_cursor, query_head
