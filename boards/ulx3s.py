@@ -107,8 +107,8 @@ class BoardTop(Top):
 BOARD = Board(
     family=ECP5,
     devices={
-        "12F": Device(platform=ULX3S_12F_Platform, memory_bytes=1 << 16, config="tiny"),
-        "25F": Device(platform=ULX3S_25F_Platform, memory_bytes=1 << 16, config="tiny"),
+        "12F": Device(platform=ULX3S_12F_Platform, memory_bytes=1 << 15, config="tiny"),
+        "25F": Device(platform=ULX3S_25F_Platform, memory_bytes=1 << 15, config="tiny"),
         "45F": Device(platform=ULX3S_45F_Platform, memory_bytes=1 << 17, config="default"),
         "85F": Device(platform=ULX3S_85F_Platform, memory_bytes=1 << 17, config="default"),
     },

@@ -266,10 +266,10 @@ def test_no_such_clock(clock_hz: int) -> None:
 
 
 def test_memory_fits() -> None:
-    """At least 128 KiB on the larger two, 64 KiB on the others."""
+    """At least 128 KiB on the larger two, 32 KiB on the others."""
     assert {name: device.memory_bytes >> 10
             for name, device in BOARDS["ulx3s"].devices.items()} == {
-        "12F": 64, "25F": 64, "45F": 128, "85F": 128}
+        "12F": 32, "25F": 32, "45F": 128, "85F": 128}
 
 
 # ---- Loading ----

@@ -149,7 +149,8 @@ def test_number_of_read_ports(reads: int, name: str) -> None:
     ("RowMemory", {}, BLOCK_ROWS, "distributed", False),
     ("RowMemory", {"registered": True}, LUT_ROWS, "distributed", False),
     ("RowMemory", {"registered": True}, BLOCK_ROWS, "block", False),
-    ("BlockMemory", {}, 2, "block", True),
+    ("BlockMemory", {}, 2, "distributed", True),
+    ("BlockMemory", {}, 3, "block", True),
 ])
 def test_what_it_is_made_of(component: str, options: dict[str, bool], rows: int, style: str,
                             no_check: bool) -> None:

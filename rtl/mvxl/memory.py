@@ -81,6 +81,8 @@ class RowMemory(wiring.Component):
 class BlockMemory(wiring.Component):
     """One writer, some readers, in block RAM without a bypass; after reset its rows hold anything.
 
+    In LUT RAM if it has no more than two rows.
+
     A read shows one cycle after its row. If the row was written in the read's cycle, it shows
     anything: whoever reads takes care that it does not matter.
 
@@ -114,11 +116,13 @@ class BlockMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        # Two rows are not worth a block RAM, of which small FPGAs have few.
+        style = "block" if self._depth > 2 else "distributed"
         # Yosys looks at `no_rw_check` when it makes a block RAM of a memory with a flop behind it,
         # and otherwise builds logic for a read during a write.
         m.submodules.memory = memory = Memory(
             shape=self._shape, depth=self._depth, init=[],
-            attrs={"ram_style": "block", "no_rw_check": 1})
+            attrs={"ram_style": style, "no_rw_check": 1})
         write = memory.write_port()
         m.d.comb += [
             write.en.eq(self.write_en),
