@@ -62,18 +62,19 @@ STEPS = [
             'registers["grant_command"].view(write.data).kind', "0"),
     # The lock is not held.
     without("fig12_1203_engine_lock_and_token_come_back", "front.py",
-            "lock.place.eq(granted & ~is_mvxl)", "lock.place.eq(granted & ~is_mvxl & ~is_grant)",
+            "may_place.eq(open_now & ~is_mvxl)", "may_place.eq(open_now & ~is_mvxl & ~is_grant)",
             says="was carried out"),
     without("fig12_1203_processor_lock_and_addresses_come_back", "control.py",
-            "told.eq(live & (self.grant.kind == GrantKind.CPU))", "told.eq(0)", quick=True),
+            "told.eq((self.for_cpu & self.live).bit_select(reader, 1))", "told.eq(0)",
+            quick=True),
     # An MVXL starts nothing.
     without("fig12_1204_engine_driver_moves", "front.py",
-            "moves.eq((granted & ~is_grant)", "moves.eq((granted & ~is_grant & ~is_mvxl)",
+            "moves.eq((may_move & fits)", "moves.eq((may_move & fits & ~is_mvxl)",
             says="SimTimeoutError"),
     # Where a ring goes on is not told.
     without("fig12_1204_processor_driver_moves", "front.py",
-            "self.give.target.next.eq(Mux(goes_round, Cat(in_bytes, entry.base), 0))",
-            "self.give.target.next.eq(0)"),
+            "self.target.next.eq(Mux(went_round, Cat(in_bytes, start), 0))",
+            "self.target.next.eq(0)"),
     without("fig12_1205_engine_lock_is_freed", "completion.py",
             "| (head.kind == Kind.RELEASE)),", "),", says="SimTimeoutError"),
     # What was moved is not published.
