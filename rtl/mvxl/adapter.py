@@ -149,7 +149,8 @@ class Adapter(wiring.Component):
         m.d.comb += [
             grants.partition.eq(front.grant_partition),
             front.grant.eq(grants.grant),
-            front.acknowledged.eq(grants.acknowledged),
+            grants.releasing.eq(front.releasing),
+            front.grant_limit.eq(grants.limit),
             front.live.eq(grants.live),
             front.expired.eq(grants.expired),
             front.ending.eq(grants.ending),

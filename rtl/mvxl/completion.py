@@ -262,21 +262,24 @@ class CompletionUnit(wiring.Component):
         m.d.comb += in_flight.o.ready.eq(done)
         m.d.sync += [
             self.completed.en.eq(done),
-            self.completed.partition.eq(head.partition),
             self.completed.kind.eq(head.kind),
-            self.completed.command.eq(is_command),
             self.completed.failed.eq(failed),
-            self.completed.dropped.eq(dropped),
             self.moved.en.eq(done & ((head.kind == Kind.GRANT) | (head.kind == Kind.MVXL))),
-            self.moved.partition.eq(head.partition),
             self.moved.first.eq(head.kind == Kind.GRANT),
             self.moved.good.eq(good & ~dropped),
-            self.moved.offset.eq(head.offset),
-            self.moved.count.eq(head.count),
             self.fault.en.eq(done & bus_failed),
-            self.fault.partition.eq(head.partition),
-            self.fault.status.eq(status),
             self.fault.write.eq(write_failed),
+        ]
+        # The rest is in the report, which stays for two cycles at least.
+        m.d.comb += [
+            self.completed.partition.eq(report.partition),
+            self.completed.command.eq(report.command),
+            self.completed.dropped.eq(report.dropped),
+            self.moved.partition.eq(report.partition),
+            self.moved.offset.eq(report.offset),
+            self.moved.count.eq(report.count),
+            self.fault.partition.eq(report.partition),
+            self.fault.status.eq(report.status),
         ]
         # Nothing overwrites the address before the record is made.
         m.d.comb += self.fault.address.eq(fault_address)
@@ -330,11 +333,12 @@ class CompletionUnit(wiring.Component):
         with m.Elif(absorbed):
             m.d.sync += [orphan_count.eq(orphan_count - 1), has_orphans.eq(orphan_count != 1)]
 
-        # Releases: of the oldest orphan, or of what has just ended.
+        # Releases: of the oldest orphan, or of what has just ended. Whose it will be is known in the
+        # cycle before: nothing in flight releases its lock while there are orphans.
         releasing_orphan = Signal()
-        with m.If(releasing_orphan):
+        with m.If(has_orphans):
             m.d.comb += [
-                self.releases.valid.eq(oldest.holds),
+                self.releases.valid.eq(releasing_orphan & oldest.holds),
                 self.releases.payload.dst_id.eq(oldest.dst_id),
             ]
         with m.Else():

@@ -244,12 +244,18 @@ class Control(wiring.Component):
             with m.Elif(self.events_cleared & (turn == p)):
                 m.d.sync += swept[p].eq(1)
 
+        due = Signal(config.partitions)     # of the cycle before: it stays so
+        m.d.sync += due.eq(self.resetting & quiet & ~swept)
+
+        def pass_on() -> None:
+            m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
+
         with m.FSM():
             with m.State("LOOK"):
-                with m.If((self.resetting & quiet & ~swept).bit_select(turn, 1)):
+                with m.If(due.bit_select(turn, 1)):
                     m.next = "SWEEP"
                 with m.Else():
-                    m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
+                    pass_on()
             with m.State("SWEEP"):
                 # The bank has more rows than any other memory.
                 m.d.comb += [bank.clear.en.eq(1), sweep.en.eq(1)]
@@ -260,6 +266,7 @@ class Control(wiring.Component):
             with m.State("COMPLETED"):
                 m.d.comb += self.events_clear.en.eq(1)
                 with m.If(self.events_cleared):
+                    pass_on()
                     m.next = "LOOK"
         return sweep
 
@@ -379,9 +386,7 @@ class Control(wiring.Component):
             bank.partition_value.status.rejected.eq(
                 rejected.bit_select(bank.read_partition, 1)),
         ]
-        # What comes out of a memory goes through a flop on its way to the bus, here and below; the
-        # bank leaves time for it.
-        m.d.sync += bank.partition_value.rejected.count.eq(rejections.read_data[0])
+        m.d.comb += bank.partition_value.rejected.count.eq(rejections.read_data[0])
         with m.If(rejecting):
             m.d.sync += [uncounted.eq(1), uncounted_of.eq(write.partition)]
         with m.Elif(next_counts):
@@ -418,7 +423,7 @@ class Control(wiring.Component):
             value.config.partition.eq(reader),
         ]
         self._sizes(m, value.config)
-        m.d.sync += value.completed.count.eq(self.completed_count)
+        m.d.comb += value.completed.count.eq(self.completed_count)
 
         # RECEIVE: of an entry that the reader owns, otherwise 0, in the same time. The two copies
         # are 16 bytes apart.
@@ -431,6 +436,8 @@ class Control(wiring.Component):
         writing = Signal()
         m.d.sync += named.eq(~(receive_id.read_data[0] >> config.id_bits).any())
         m.d.comb += [
+            value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0)),
+            value.receive_head.head.eq(Mux(mine, self.query_head, 0)),
             writing.eq(write.strobe.receive_id | write.strobe.receive2_id),
             receive_id.write_en.eq(writing | (sweep.en & ~sweep.held_up)),
             receive_id.write_row.eq(Mux(
@@ -441,11 +448,6 @@ class Control(wiring.Component):
             self.query_id.eq(receive_id.read_data[0]),
             mine.eq(self.query_valid & (self.query_owner == reader) & named),
         ]
-        m.d.sync += [
-            value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0)),
-            value.receive_head.head.eq(Mux(mine, self.query_head, 0)),
-        ]
-
         pending = self._interrupts(
             m, bank.map.partition, bank.partition_write,
             {"event": self.events_there, "completed": self.reached}, config.partitions, sweep)
@@ -509,11 +511,11 @@ class Control(wiring.Component):
             told.eq((self.for_cpu & self.live).bit_select(reader, 1)),
             busy.eq((self.busy & self.held).bit_select(reader, 1)),
         ]
-        m.d.sync += lock.id.eq(Mux(held, self.grant.dst_id, 0))
+        m.d.comb += lock.id.eq(Mux(held, self.grant.dst_id, 0))
         for word in (value.grant_state, lock):
-            m.d.sync += [
+            m.d.comb += [
                 word.held.eq(held), word.live.eq(live), word.kind.eq(kind), word.busy.eq(busy)]
-        m.d.sync += [
+        m.d.comb += [
             value.grant_token.token.eq(Mux(live, self.grant.token, 0)),
             value.grant_acknowledged.count.eq(Mux(live, self.grant_acknowledged, 0)),
             value.grant_first.count.eq(Mux(told, self.grant_target.first, 0)),
@@ -521,7 +523,7 @@ class Control(wiring.Component):
         for name, address in (("src", self.grant.src_address),
                               ("dst", self.grant_target.address),
                               ("next", self.grant_target.next)):
-            m.d.sync += [
+            m.d.comb += [
                 value[f"grant_{name}_lo"].address.eq(Mux(told, address[:32], 0)),
                 value[f"grant_{name}_hi"].address.eq(Mux(told, address[32:], 0)),
             ]
@@ -742,11 +744,14 @@ class Control(wiring.Component):
         self._change_waits = Signal()
         self._change_taken = Signal()
         m.d.comb += self.revoke.id.eq(changed_id)
+        # No request may come between the write of the register and the end of what it granted.
+        holding = Signal()
+        m.d.comb += self.hold.eq(beginning | holding)
         with m.FSM() as changing:
             with m.State("IDLE"):
                 with m.If(beginning):
                     m.d.sync += [
-                        busy.eq(1), done.eq(0), refused.eq(0), reason.eq(0),
+                        holding.eq(1), busy.eq(1), done.eq(0), refused.eq(0), reason.eq(0),
                         revoking.eq(strobe.entry_revoke),
                         changed_id.eq(Mux(strobe.entry_revoke, write.data, staged_id)),
                     ]
@@ -766,7 +771,7 @@ class Control(wiring.Component):
                     reason.eq(checked),
                 ]
                 with m.If(checked.any()):
-                    m.d.sync += [busy.eq(0), done.eq(1), refused.eq(1)]
+                    m.d.sync += [holding.eq(0), busy.eq(0), done.eq(1), refused.eq(1)]
                     m.next = "IDLE"
                 with m.Else():
                     m.next = "INVALIDATE"
@@ -782,6 +787,7 @@ class Control(wiring.Component):
                 # Those that end because of it are to be in flight before all that is drained.
                 m.d.sync += draining.eq(in_flight_next)
                 with m.If(self.revoked & ~self.ending.any()):
+                    m.d.sync += holding.eq(0)
                     m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(draining != 0):
@@ -793,10 +799,7 @@ class Control(wiring.Component):
                 with m.If(self._change_taken):
                     m.d.sync += [busy.eq(0), done.eq(1)]
                     m.next = "IDLE"
-        # No request may come between the write of the register and the end of what it granted.
         self._change_ends_grants = changing.ongoing("GRANTS")
-        m.d.comb += self.hold.eq(beginning | changing.ongoing("SUM") | changing.ongoing("CHECK")
-                                 | changing.ongoing("INVALIDATE") | changing.ongoing("GRANTS"))
 
     def _requested_orders(self, m: Module, bank: RegisterBank, sweep: data.View) -> None:
         """REWIND, CONSUME and RELEASE of each partition: one of the first two, and a RELEASE, at a
@@ -970,7 +973,7 @@ class Control(wiring.Component):
                 (value.partition_fault_info.lost, self.fault_lost),
                 (value.partition_fault_address_lo.address, self.fault_address[:32]),
                 (value.partition_fault_address_hi.address, self.fault_address[32:])):
-            m.d.sync += field.eq(Mux(recorded, source, 0))
+            m.d.comb += field.eq(Mux(recorded, source, 0))
         self._sizes(m, value.config)
         pending = self._interrupts(
             m, bank.map.manager, bank.manager_write,

@@ -134,7 +134,7 @@ class CounterUnit(wiring.Component):
     which : In(Counter)
     value : Out(64)
         That counter, as of the last snapshot; 0 before the first, and for partitions that do not
-        exist. Two cycles after its inputs.
+        exist. A cycle after its inputs.
     """
 
     ready: Signal
@@ -297,7 +297,5 @@ class CounterUnit(wiring.Component):
                       & (self.none | (self.receiver < config.partitions))),
         ]
         with m.If(exists):
-            m.d.sync += self.value.eq(Mux(from_copy, copy, shown))
-        with m.Else():
-            m.d.sync += self.value.eq(0)
+            m.d.comb += self.value.eq(Mux(from_copy, copy, shown))
         return m

@@ -78,7 +78,7 @@ class EventUnit(wiring.Component):
     partition : In(config.partition_bits)
         Whose state is read:
     event : Out(Event)
-        Its oldest event, 0 if there is none; two cycles after `partition`.
+        Its oldest event, 0 if there is none; a cycle after `partition`.
     completed : Out(32)
         Its COMPLETED; combinational.
     """
@@ -122,13 +122,13 @@ class EventUnit(wiring.Component):
         done = self.completions.payload
 
         # COMPLETED and its compare value. A write of the latter, a completion and a reset do not
-        # go through in one cycle; each has the two compared in the cycle behind it.
+        # go through in one cycle, so that they share a port and an adder; each has the two compared
+        # in the cycle behind it.
         m.submodules.counts = counts = ScrubbedMemory(
-            COMPLETED_BITS, depth=config.partitions, reads=3)
+            COMPLETED_BITS, depth=config.partitions, reads=2)
         m.submodules.compares = compares = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, zeroed=True)
         counting = Signal()
-        count = Signal(COMPLETED_BITS)
         new_count = Signal(COMPLETED_BITS)
         counted = Signal(config.partition_bits)
         comparing = Signal()
@@ -136,26 +136,25 @@ class EventUnit(wiring.Component):
         compared_count = Signal(COMPLETED_BITS)
         distance = Signal(COMPLETED_BITS)
         m.d.comb += [
-            counts.read_row[0].eq(done.partition),
-            counts.read_row[1].eq(self.compare.partition),
-            counts.read_row[2].eq(self.partition),
-            self.completed.eq(counts.read_data[2]),
-            count.eq(counts.read_data[0] + 1),
-            counted.eq(Mux(self.cleared, self.clear.partition, done.partition)),
-            new_count.eq(Mux(self.cleared, 0, count)),
+            counts.read_row[0].eq(counted),
+            counts.read_row[1].eq(self.partition),
+            self.completed.eq(counts.read_data[1]),
+            counted.eq(Mux(self.compare.en, self.compare.partition,
+                           Mux(self.cleared, self.clear.partition, done.partition))),
+            new_count.eq(Mux(self.cleared, 0, counts.read_data[0] + ~self.compare.en)),
             counts.write_en.eq(counting | self.cleared),
             counts.write_row.eq(counted),
             counts.write_data.eq(new_count),
             compares.write_en.eq(self.compare.en | self.cleared),
-            compares.write_row.eq(Mux(self.cleared, counted, self.compare.partition)),
+            compares.write_row.eq(counted),
             compares.write_data.eq(Mux(self.cleared, 0, self.compare.value)),
             compares.read_row[0].eq(compared),
             distance.eq(compared_count - compares.read_data[0]),
         ]
         m.d.sync += [
             comparing.eq(self.compare.en | counting | self.cleared),
-            compared.eq(Mux(self.compare.en, self.compare.partition, counted)),
-            compared_count.eq(Mux(self.compare.en, counts.read_data[1], new_count)),
+            compared.eq(counted),
+            compared_count.eq(new_count),
         ]
         for p in everyone:
             with m.If(comparing & (compared == p)):
@@ -236,8 +235,8 @@ class EventUnit(wiring.Component):
         m.d.sync += [
             there.eq(self.some_waiting.bit_select(self.partition, 1)),
             row.eq(read.data),
-            self.event.eq(Mux(there, row, 0)),
         ]
+        m.d.comb += self.event.eq(Mux(there, row, 0))
 
         # A popped event gives its slot back, three cycles later.
         popped = Signal(2)

@@ -25,7 +25,7 @@ they end a grant.
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .bounds import BoundsChecker
@@ -38,7 +38,6 @@ from .messages import (
     Acceptance,
     Entry,
     Grant,
-    GrantKind,
     Kind,
     Op,
     Order,
@@ -62,6 +61,15 @@ _ORDER_STEP = 4
 _ENDING_STEP = 6
 #: In which step an MVXL is decided: the grant, its row, and the byte position come before.
 _MVXL_STEP = 8
+
+
+class Used(enum.Enum, shape=2):
+    """What the bounds checker counts as being before a range."""
+
+    NOTHING = 0
+    SOURCE_OFFSET = 1
+    DESTINATION_OFFSET = 2
+    FILLED = 3      #: The bytes that are taken in a ring.
 
 
 class Circumstances(data.StructLayout):
@@ -129,9 +137,9 @@ class FrontEnd(wiring.Component):
         Whose notifications at whom are looked up, combinational with `quota_room : In(1)`.
     reserve : Out(1)
         A notification of the pair that was looked up in the cycle before takes its room.
-    grant_partition, grant, acknowledged, moving, live, expired, ending, give, target, leave,
-    mvxl_started
-        As of `GrantUnit`.
+    grant_partition, releasing, grant, grant_limit, moving, live, expired, ending, give, target,
+    leave, mvxl_started
+        As of `GrantUnit`, where the first and the fourth are partition and limit.
     reads : Out(stream.Signature(Span, always_ready=True))
         Source of a granted message, in the cycle of its decision.
     proposed : Out(stream.Signature(Proposal, always_ready=True))
@@ -180,8 +188,9 @@ class FrontEnd(wiring.Component):
             "quota_room": In(1),
             "reserve": Out(1),
             "grant_partition": Out(bits),
+            "releasing": Out(1),
             "grant": In(Grant(config)),
-            "acknowledged": In(OFFSET_BITS),
+            "grant_limit": In(OFFSET_BITS),
             "moving": In(1),
             "live": In(everyone),
             "expired": In(everyone),
@@ -310,14 +319,23 @@ class FrontEnd(wiring.Component):
             lock.id.eq(dst_id),
             table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
             self.grant_partition.eq(partition),
+            self.releasing.eq(is_ending),
         ]
         with m.If(under_grant & (step != 0)):
             m.d.comb += dst_id.eq(grant.dst_id)
         with m.Else():
             m.d.comb += dst_id.eq(Mux(ordering, order.id, command.dst_id))
         # MVXL's checks begin when its grant, and the row of that, are there.
-        m.d.sync += at_source.eq(
+        used = Signal(Used)         # what comes before the range that is checked
+        next_at_source = Signal()
+        m.d.comb += next_at_source.eq(
             (step == 0) | (is_mvxl & (step == _MVXL_STEP - 3)))
+        m.d.sync += [
+            at_source.eq(next_at_source),
+            used.eq(Mux(next_at_source, Used.SOURCE_OFFSET, Mux(
+                is_given, Used.DESTINATION_OFFSET, Mux(
+                    is_ending, Used.NOTHING, Used.FILLED)))),
+        ]
         own_live = Signal()     # the partition's grant is live, and the token is its
         token = Signal.like(order.token)
         same_token = Signal()
@@ -349,20 +367,18 @@ class FrontEnd(wiring.Component):
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         m.d.comb += [
             bounds.en.eq(~at_decision),
-            bounds.limit.eq(Mux(under_grant, grant.count, Cat(in_bytes, entry.length))),
+            bounds.limit.eq(Mux(under_grant, self.grant_limit, Cat(in_bytes, entry.length))),
             bounds.count.eq(count),
             bounds.length.eq(entry.length),
         ]
-        with m.If(at_source):
-            m.d.comb += [
-                bounds.used.eq(command.src_offset),
-                bounds.offset.eq(Mux(is_move, 0, command.src_offset)),
-            ]
-        with m.Else():
-            m.d.comb += [
-                bounds.used.eq(Mux(is_given, command.dst_offset, lock.filled)),
-                bounds.offset.eq(Mux(is_move, 0, position)),
-            ]
+        with m.Switch(used):
+            for where, value in ((Used.SOURCE_OFFSET, command.src_offset),
+                                 (Used.DESTINATION_OFFSET, command.dst_offset),
+                                 (Used.FILLED, lock.filled)):
+                with m.Case(where):
+                    m.d.comb += bounds.used.eq(value)
+        m.d.comb += bounds.offset.eq(Mux(is_move, 0, Mux(
+            at_source, command.src_offset, position)))
         with m.If(is_move):
             m.d.comb += bounds.base.eq(Mux(at_source, self.raw_source, self.raw_destination))
         with m.Elif(is_mvxl & at_source):
@@ -438,12 +454,16 @@ class FrontEnd(wiring.Component):
         ]
 
         max_count = Signal(OFFSET_BITS)
+        is_empty = Signal()
+        is_too_long = Signal()
         bad_count = Signal()
         m.d.comb += max_counts.read_row[0].eq(self.requests.payload.partition)
         m.d.sync += [
             max_count.eq(max_counts.read_data[0]),
-            bad_count.eq((count == 0) | (count > max_count)),
+            is_empty.eq(count == 0),
+            is_too_long.eq(count > max_count),
         ]
+        m.d.comb += bad_count.eq(is_empty | is_too_long)
 
         # Refused for what the partition is, for the command itself or its source, for its
         # destination: with `refusal`, the first of these in the order of the checks.
@@ -583,15 +603,11 @@ class FrontEnd(wiring.Component):
         owned = Signal()
         allowed = Signal()
         ends_grant = Signal()
-        too_many = Signal()
         moving = Signal()
-        engine_limit = Signal(OFFSET_BITS)
         m.d.comb += [
             serving.eq(at_decision & ordering),
             before_serving.eq(before_decision & ordering),
             owned.eq(known & (receiver == partition)),
-            engine_limit.eq(
-                Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)),
             allowed.eq(owned & Mux(
                 order.kind == OrderKind.CONSUME, entry.ring & (count <= lock.filled),
                 ~entry.ring & ~lock.held)),
@@ -604,10 +620,9 @@ class FrontEnd(wiring.Component):
                     m.d.comb += order_status.eq(Status.STALE)
                 with m.Elif(moving):
                     m.d.comb += order_status.eq(Status.BUSY)
-                with m.Elif(too_many):
+                with m.Elif(~bounds.fits):
                     m.d.comb += order_status.eq(Status.BAD_COUNT)
         m.d.sync += [
-            too_many.eq(count > engine_limit),
             moving.eq(self.moving),
             self.order_status.eq(order_status),
             table.write_en.eq(before_serving & ((order.kind == OrderKind.INVALIDATE)
@@ -657,7 +672,6 @@ class FrontEnd(wiring.Component):
             record.receiver.eq(Mux(is_ending, grant.receiver, receiver)),
             record.known.eq(Mux(is_mvxl, ~src_unusable, known)),
             record.offset.eq(position),
-            record.next_position.eq(next_position),
             record.count.eq(count),
             record.waited.eq(at.waited),
             self.mvxl_started.en.eq(is_mvxl & may_move & fits),
@@ -671,6 +685,7 @@ class FrontEnd(wiring.Component):
         m.d.sync += [
             granted.eq(fits & (may_move | may_grant)),
             ended_other.eq(ends_grant | raw_moves),
+            self.accepted.payload.next_position.eq(next_position),
         ]
         m.d.comb += [
             self.accepted.valid.eq(ended_other | (

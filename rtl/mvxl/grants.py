@@ -46,9 +46,12 @@ class GrantUnit(wiring.Component):
         Whose grant the front end looks at.
     grant : Out(Grant)
         Two cycles later: its grant, or the last one it had.
-    acknowledged : Out(32)
-        Two cycles later: bytes of it, from its start and without a gap, that were moved and
-        acknowledged. Anything if `moving`.
+    releasing : In(1)
+        The front end looks at it for a RELEASE.
+    limit : Out(32)
+        Two cycles later: bytes that an MVXL, or a RELEASE, may name. All of the grant; but for a
+        RELEASE of kind ENGINE those that were moved and acknowledged, from its start and without a
+        gap: anything, then, if `moving`.
     moving : Out(1)
         Its GRANT, or an MVXL under it, is in flight, or was until now.
     live, expired, ending, held : Out(config.partitions)
@@ -68,7 +71,7 @@ class GrantUnit(wiring.Component):
         An MVXL was accepted; the end of a grant is through.
     moved : In(struct {en, partition, first, good, offset, count})
         A GRANT (`first`) or an MVXL of the partition is through; `good`: it ended OK. A grant whose
-        GRANT did not ends. Not in neighbouring cycles.
+        GRANT did not ends. Not in neighbouring cycles; all but `en` stays for a second one.
     revoke : In(struct {en, id})
         Entry `id` was made invalid: grants on it end.
     revoked : Out(1)
@@ -95,7 +98,8 @@ class GrantUnit(wiring.Component):
         super().__init__({
             "partition": In(bits),
             "grant": Out(Grant(config)),
-            "acknowledged": Out(OFFSET_BITS),
+            "releasing": In(1),
+            "limit": Out(OFFSET_BITS),
             "moving": Out(1),
             "live": Out(everyone),
             "expired": Out(everyone),
@@ -162,7 +166,6 @@ class GrantUnit(wiring.Component):
         fresh = Signal(config.partitions)       # the GRANT is not through: it is the last one's
         through = Signal(data.StructLayout(
             {"en": 1, "partition": config.partition_bits, "first": 1, "good": 1}))
-        before = Signal(OFFSET_BITS)
         moved_end = Signal(OFFSET_BITS + 1)
         no_gap = Signal()
         was_moving = Signal()
@@ -175,22 +178,22 @@ class GrantUnit(wiring.Component):
         ]
         m.d.sync += [
             *(through[name].eq(self.moved[name]) for name in through.shape().members),
-            before.eq(acknowledged.read_data[0]),
-            moved_end.eq(self.moved.offset + self.moved.count),
+            moved_end.eq(Mux(self.moved.first, 0, self.moved.offset + self.moved.count)),
             no_gap.eq(self.moved.offset <= acknowledged.read_data[0]),
             # Both as of the same time; and a cycle longer, because what is read while it is written
             # is anything.
-            self.acknowledged.eq(decided_on.read_data[0]),
+            self.limit.eq(Mux(self.releasing & ~self.for_cpu.bit_select(self.partition, 1),
+                              decided_on.read_data[0], grants.read_data[0].count)),
             was_moving.eq(self.busy.bit_select(self.partition, 1)),
             self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),
         ]
         for memory in (acknowledged, decided_on):
             m.d.comb += [
                 memory.write_row.eq(through.partition),
-                memory.write_data.eq(Mux(through.first, 0, moved_end)),
+                memory.write_data.eq(moved_end),
                 # No gap before it, and not all of it known already.
                 memory.write_en.eq(through.en & (through.first | (
-                    through.good & no_gap & (moved_end > before)))),
+                    through.good & no_gap & (moved_end > acknowledged.read_data[0])))),
             ]
 
         # Leases and revokes: a record a cycle is looked at, in turn. Fetch in two cycles, subtract,

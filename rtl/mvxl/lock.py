@@ -87,10 +87,11 @@ class LockUnit(wiring.Component):
     consume : In(1)
         The head of the captured entry, whose ID is still `id`, advances by `consumed` (bytes).
     releases : In(stream.Signature(Release))
-        A placed message is complete. Taken once every 2 cycles.
+        A placed message is complete. Not in neighbouring cycles; `dst_id` is there a cycle before
+        `valid`.
     freed : Out(1)
-        The last message of entry `freed_id` has been released: it is free, unless one was placed
-        in it at the same time.
+        The last message of entry `freed_id` was released in the cycle before: it is free, unless
+        one was placed in it at about the same time.
     freed_id : Out(config.id_bits)
     query_id : In(config.id_bits)
     query_cursor, query_head : Out(32)
@@ -161,7 +162,7 @@ class LockUnit(wiring.Component):
         count = Signal(count_bits)      # placed in the captured entry
         moved = Signal()                # in the captured entry
         held = Signal()
-        cursor = Signal(OFFSET_BITS)
+        is_placed = Signal()    # the cursor is that of the last message placed
         for part in (placed_rows, placed_cursors, retired_counts, retired_cursors,
                      retired_positions, heads):
             m.d.comb += part.read_row[0].eq(self.id)
@@ -177,8 +178,7 @@ class LockUnit(wiring.Component):
             head.eq(heads.read_data[0]),
             self.query_cursor.eq(retired_cursors.read_data[1]),
             self.query_head.eq(heads.read_data[1]),
-            cursor.eq(Mux(held & placed.moved & ~self.published,
-                          placed_cursor.cursor, retired_cursor)),
+            is_placed.eq(held & placed.moved & ~self.published),
         ]
         with m.If(self.capture):
             m.d.sync += [
@@ -186,11 +186,13 @@ class LockUnit(wiring.Component):
                 self.held.eq(held),
                 self.holder.eq(placed.holder),
                 self.by_grant.eq(placed.by_grant),
-                self.cursor.eq(cursor),
+                self.cursor.eq(Mux(is_placed, placed_cursor.cursor, retired_cursor)),
                 self.position.eq(
                     Mux(held & placed.moved, placed_cursor.position, retired_position)),
                 moved.eq(placed.moved),
-                self.filled.eq(cursor - head),
+                # Two differences, because it takes its time which one counts.
+                self.filled.eq(Mux(
+                    is_placed, placed_cursor.cursor - head, retired_cursor - head)),
                 self.turn.eq(placed.turn),
             ]
 
@@ -224,35 +226,28 @@ class LockUnit(wiring.Component):
         # Releasing and clearing share the writer of `retired`; clearing cannot wait, so it goes
         # first. They never meet on one entry: only an entry that is not held is cleared.
         release = self.releases.payload
-        released = Signal(Release(config))
-        released_row = Signal(config.id_bits)
         next_count = Signal(count_bits)
         writing = Signal()
-        m.d.comb += next_count.eq(next_counts.read_data[0])
+        m.d.comb += [
+            next_count.eq(next_counts.read_data[0]),
+            self.releases.ready.eq(~self.clear),
+            writing.eq(self.releases.valid & self.releases.ready),
+        ]
         for part, port in ((next_counts, 0), (retired_cursors, 2), (placed_counts, 0)):
-            m.d.comb += part.read_row[port].eq(released_row)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += [self.releases.ready.eq(1), released_row.eq(release.dst_id)]
-                with m.If(self.releases.valid):
-                    m.d.sync += released.eq(release)
-                    m.next = "WRITE"
-            with m.State("WRITE"):
-                m.d.comb += released_row.eq(released.dst_id)
-                with m.If(~self.clear):
-                    m.d.comb += [
-                        writing.eq(1), self.freed.eq(next_count == placed_counts.read_data[0])]
-                    m.next = "IDLE"
+            m.d.comb += part.read_row[port].eq(release.dst_id)
+        m.d.sync += [
+            self.freed.eq(writing & (next_count == placed_counts.read_data[0])),
+            self.freed_id.eq(release.dst_id),
+        ]
         for part, row, cleared in (
                 (retired_counts, next_count, count),
                 (next_counts, next_count + 1, count + 1),
-                (retired_cursors, retired_cursors.read_data[2] + released.count, 0),
-                (retired_positions, released.position, 0)):
-            moves = 1 if part in (retired_counts, next_counts) else released.advance
+                (retired_cursors, retired_cursors.read_data[2] + release.count, 0),
+                (retired_positions, release.position, 0)):
+            moves = 1 if part in (retired_counts, next_counts) else release.advance
             m.d.comb += [
                 part.write_en.eq(self.clear | (writing & moves)),
-                part.write_row.eq(Mux(self.clear, self.id, released.dst_id)),
+                part.write_row.eq(Mux(self.clear, self.id, release.dst_id)),
                 part.write_data.eq(Mux(self.clear, cleared, row)),
             ]
-        m.d.comb += self.freed_id.eq(released.dst_id)
         return m

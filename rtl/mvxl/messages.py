@@ -207,8 +207,8 @@ class Proposal(data.StructLayout):
     """What a decision may accept: a command, or the end of a grant, in the order of decisions.
 
     `receiver` is the destination's owner, if `known`: the destination is a valid entry. `offset` is
-    the byte position in the destination at which it was placed (for MVXL: the offset in the grant),
-    `next_position` the one behind it. `waited`: cycles for which the command waited.
+    the byte position in the destination at which it was placed (for MVXL: the offset in the grant).
+    `waited`: cycles for which the command waited.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -218,17 +218,19 @@ class Proposal(data.StructLayout):
             "dst_id": ID_BITS,
             "receiver": config.partition_bits, "known": 1,
             "offset": OFFSET_BITS,
-            "next_position": OFFSET_BITS,
             "count": OFFSET_BITS,
             "waited": WAIT_BITS,
         })
 
 
 class Acceptance(data.StructLayout):
-    """What became of the last `Proposal`. `status` is OK unless it is a REFUSAL."""
+    """What became of the last `Proposal`.
+
+    `status` is OK unless it is a REFUSAL. `next_position`: the byte position behind it.
+    """
 
     def __init__(self) -> None:
-        super().__init__({"kind": Kind, "status": Status})
+        super().__init__({"kind": Kind, "status": Status, "next_position": OFFSET_BITS})
 
 
 class InFlight(data.StructLayout):

@@ -49,7 +49,7 @@ _LANE_BITS = (WORD_BYTES - 1).bit_length()
 #: Properties that may be given to a component. The bank would ignore any other, so it is refused.
 _SUPPORTED = {
     "field": {"name", "desc", "sw", "hw", "reset", "encode", "onwrite", "woclr"},
-    "reg": {"name", "desc", "regwidth", "accesswidth", "privileged", "source"},
+    "reg": {"name", "desc", "regwidth", "accesswidth", "privileged", "source", "early"},
     "regfile": {"name", "desc"},
     "addrmap": {"name", "desc"},
 }
@@ -114,6 +114,7 @@ class Register:
     `offset` is its distance from the start of its page (from its array's element 0), in bytes.
     `privileged`: it answers only accesses with AxPROT[0] = 1, wherever it is. `source`: the word
     of the page's `values` that it reads as, its own name if it shares that with no other register.
+    `early`: that word is sampled a cycle before others.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Register:
     array: Array | None
     source: str
     privileged: bool = False
+    early: bool = False
 
     def __getitem__(self, field: str) -> Field:
         return self.fields[field]
@@ -414,7 +416,8 @@ def _compile_register(node: Node, array: Array | None) -> Register:
         fields={field.inst_name: _compile_field(field) for field in node.fields()},
         array=array, source=node.get_property("source", default=None) or (
             name if array is None else f"{array.name}_{name}"),
-        privileged=is_privileged(node))
+        privileged=is_privileged(node),
+        early=bool(node.get_property("early", default=False)))
     if not any(register.kinds <= together for together in _TOGETHER):
         kinds = ", ".join(sorted(kind.name for kind in register.kinds))
         raise RegisterMapError(f"{path}: fields of the kinds {kinds} cannot be in one register")
@@ -580,7 +583,8 @@ class RegisterBank(wiring.Component):
     read_index : Out
         The same for the element of the array in the manager's page.
     partition_value : In(map.partition.values)
-        Words of the registers that hardware supplies, for `read_partition`.
+        Words of the registers that hardware supplies, for `read_partition`. Those of `early`
+        registers are sampled at the end of the second of these cycles.
     manager_value : In(map.manager.values)
         The same of the manager's page; words in its array are for `read_index`.
 
@@ -761,10 +765,10 @@ class RegisterBank(wiring.Component):
             m.d.sync += sweep_page.eq(sweep_page + 1)
 
     def _read_side(self, m: Module, port: ReadPort, reading: Signal) -> None:
-        """AR and R. Cycle 0: AR's handshake; 1: RAM address; 2: RAM; 3: sample; 4: R.
+        """AR and R. Cycle 0: AR's handshake; 1: RAM address; 2: RAM, early words; 3: sample; 4: R.
 
-        What a word of a page is stands in a ROM, which is read beside the RAM. Drives `reading`.
-        While the RAM is scrubbed it is not read.
+        What a word of a page is stands in a ROM, which is read in cycle 0. Drives `reading`. While
+        the RAM is scrubbed it is not read.
         """
         bus = self.bus
         taken = Signal()
@@ -804,16 +808,21 @@ class RegisterBank(wiring.Component):
         with m.If(reading):
             m.d.sync += ram_word.eq(port.data)
         m.d.sync += stored_word.eq(ram_word)
-        words, rows = self._shown_words()
+        words, early_words, rows = self._shown_words()
         m.submodules.rom = rom = Memory(
             shape=rows[0].shape(), depth=len(rows), init=rows, attrs={"rom_style": "block"})
         row = rom.read_port()
-        m.d.comb += row.addr.eq(Cat(target.word[:len(self.read_word)], target.in_manager))
+        here_next = self._decode(bus.araddr, bus.arprot)
+        m.d.comb += [
+            row.en.eq(bus.arready),
+            row.addr.eq(Cat(here_next.word[:len(self.read_word)], here_next.in_manager)),
+        ]
         here = Signal()             # it may be a register of the page
         was_reading = Signal()
         is_privileged = Signal()
         is_readable = Signal()
         selected = Signal(len(words))
+        selected_early = Signal(len(early_words))
         stored_mask = Signal(WORD_BITS)
         m.d.sync += [
             here.eq(Mux(target.in_manager, target.is_manager, target.is_partition)),
@@ -821,6 +830,7 @@ class RegisterBank(wiring.Component):
             is_privileged.eq(target.is_privileged),
             is_readable.eq(row.data.readable & here & (is_privileged | ~row.data.privileged)),
             selected.eq(row.data.shown),
+            selected_early.eq(row.data.shown_early),
             # All 0 while the RAM is scrubbed: it is not read then, and `ram_word` is an old one.
             stored_mask.eq(Mux(self.ready, row.data.stored_mask, 0)),
             self.read_violation.en.eq(
@@ -828,34 +838,47 @@ class RegisterBank(wiring.Component):
             self.read_violation.partition.eq(target.partition),
             self.read_violation.address.eq(address[:self.map.partition.offset_bits]),
         ]
+        # Two to a flop: no more logic than that fits behind a memory.
+        caught = []
+        for first in range(0, len(early_words), 2):
+            pair = Signal(WORD_BITS, name=f"caught_{first}")
+            m.d.sync += pair.eq(_any_of(
+                Mux(chosen, word, 0) for chosen, word in
+                zip(selected_early[first:first + 2], early_words[first:first + 2])))
+            caught.append(pair)
         with m.If(steps[2]):
             m.d.sync += [
-                bus.rdata.eq(Mux(is_readable, _any_of(
-                    Mux(chosen, word, 0) for chosen, word in zip(selected, words))
+                bus.rdata.eq(Mux(is_readable, _any_of([
+                    *(Mux(chosen, word, 0) for chosen, word in zip(selected, words)), *caught])
                     | stored_word & stored_mask, 0)),
                 bus.rresp.eq(Mux(is_readable, Response.OKAY, self._refusal)),
             ]
 
-    def _shown_words(self) -> tuple[list[Value], list[data.Const]]:
-        """The words that are not in the RAM, and the ROM: what the words of the pages read as.
+    def _shown_words(self) -> tuple[list[Value], list[Value], list[data.Const]]:
+        """The words that are not in the RAM, those that are early, and the ROM: what the words of
+        the pages read as.
 
         Rows of the ROM are words of a partition's page, and behind them those of the manager's.
-        `shown` has a bit for each of the words that are not in the RAM, `stored_mask` the bits that
-        are. `privileged`: it asks for privilege, whether it is readable or not.
+        `shown` and `shown_early` have a bit for each of the words that are not in the RAM,
+        `stored_mask` the bits that are. `privileged`: it asks for privilege, whether it is readable
+        or not.
         """
         words: dict[tuple[bool, str], Value] = {}
+        early_words: dict[tuple[bool, str], Value] = {}
         found: dict[int, dict[str, int]] = {}
         half = 1 << len(self.read_word)
         for page, values in ((self.map.partition, self.partition_value),
                              (self.map.manager, self.manager_value)):
             in_manager = page is self.map.manager
             for register in page:
-                number = 0
+                chosen = {"shown": 0, "shown_early": 0}
                 if register.is_readable and not register.is_stored:
                     key = (in_manager, register.source)
-                    words.setdefault(key, Value.cast(values[register.source]) & register.mask
+                    kind, group = (("shown_early", early_words) if register.early
+                                   else ("shown", words))
+                    group.setdefault(key, Value.cast(values[register.source]) & register.mask
                                      if register.is_supplied else Const(register.reset))
-                    number = 1 << list(words).index(key)
+                    chosen[kind] = 1 << list(group).index(key)
                 array = register.array
                 offsets = ([register.offset] if array is None else
                            [register.offset + i * array.stride for i in range(array.count)])
@@ -864,11 +887,13 @@ class RegisterBank(wiring.Component):
                         "readable": register.is_readable,
                         "privileged": register.privileged,
                         "stored_mask": register.mask if register.is_stored else 0,
-                        "shown": number,
+                        **chosen,
                     }
-        layout = data.StructLayout({"readable": 1, "privileged": 1, "stored_mask": WORD_BITS,
-                                    "shown": len(words)})
-        return list(words.values()), [layout.const(found.get(i)) for i in range(2 * half)]
+        layout = data.StructLayout({
+            "readable": 1, "privileged": 1, "stored_mask": WORD_BITS,
+            "shown": len(words), "shown_early": len(early_words)})
+        return (list(words.values()), list(early_words.values()),
+                [layout.const(found.get(i)) for i in range(2 * half)])
 
     @property
     def _refusal(self) -> Response:
