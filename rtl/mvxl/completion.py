@@ -333,8 +333,8 @@ class CompletionUnit(wiring.Component):
         with m.Elif(absorbed):
             m.d.sync += [orphan_count.eq(orphan_count - 1), has_orphans.eq(orphan_count != 1)]
 
-        # Releases: of the oldest orphan, or of what has just ended. Whose it will be is known in the
-        # cycle before: nothing in flight releases its lock while there are orphans.
+        # Releases: of the oldest orphan, or of what has just ended. It is known in the cycle before
+        # which of them: nothing in flight releases its lock while there are orphans.
         releasing_orphan = Signal()
         with m.If(has_orphans):
             m.d.comb += [
