@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -424,11 +425,13 @@ class Violation:
 @dataclass
 class Trace:
     """What was seen, and what was set: a vector of frozen pages, and for which (partition, index,
-    word, whether it is the manager's page) hardware supplied values, in each cycle."""
+    word, whether it is the manager's page) hardware supplied values, and early ones, in each
+    cycle."""
 
     told: list[Told] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     supplied_for: list[tuple[int, int, int, int]] = field(default_factory=list)
+    early_supplied_for: list[tuple[int, int, int, int]] = field(default_factory=list)
     frozen: list[int] = field(default_factory=list)
 
 
@@ -456,8 +459,8 @@ def watched(module: ModuleType) -> type:
 class Bench:
     """Plays writes and reads on a bank's bus, each channel in order, as its manager would.
 
-    The hardware behind the bank takes two cycles for its values, and is told apart from any other
-    by values that change in every cycle.
+    The hardware behind the bank takes two cycles for its values, and one for those of early
+    registers. It is told apart from any other by values that change in every cycle.
     """
 
     def __init__(self, config: AdapterConfig, seed: int = 0,
@@ -465,6 +468,18 @@ class Bench:
         self.config = config
         self.seed = seed
         self.bank = watched(module)(config)
+        self.pages = {False: self.bank.map.partition, True: self.bank.map.manager}
+        self._early_masks = {manager: self._early_mask(manager) for manager in (False, True)}
+
+    def _early_mask(self, manager: bool) -> int:
+        """Ones where early registers have their words in the page's values."""
+        shape = self._values(manager).shape()
+        words = {register.source for register in self.pages[manager]
+                 if register.early and register.is_supplied}
+        return sum(((1 << shape[word].width) - 1) << shape[word].offset for word in words)
+
+    def _values(self, manager: bool) -> Any:
+        return self.bank.manager_value if manager else self.bank.partition_value
 
     def run(self, writes: list[Write], reads: list[Read], *, after_ready: bool = True,
             reset_cycles: tuple[int, ...] = (), frozen: Callable[[int], int] = never,
@@ -496,8 +511,6 @@ class Bench:
                     reads: list[Read], reset_cycles: tuple[int, ...],
                     frozen: Callable[[int], int], clears: list[Clear]) -> None:
         bus, bank = self.bank.bus, self.bank
-        partition_bits = len(Value.cast(bank.partition_value))
-        manager_bits = len(Value.cast(bank.manager_value))
         addressed = given = answered = 0
         read_addressed = read_answered = 0
         asked = [(0, 0, 0, 0)] * 2
@@ -537,12 +550,11 @@ class Bench:
             elif clearing is not None and clearing.asked < 0:
                 clearing.asked = cycle
 
-            partition, index, word, manager = asked.pop(0)
-            values = (_supplied(self.seed, False, partition, word, cycle, partition_bits),
-                      _supplied(self.seed, True, index, word, cycle, manager_bits))
-            trace.supplied_for.append((partition, index, word, manager))
-            ctx.set(Value.cast(bank.partition_value), values[0])
-            ctx.set(Value.cast(bank.manager_value), values[1])
+            trace.supplied_for.append(asked[0])
+            trace.early_supplied_for.append(asked[1])
+            for manager in (False, True):
+                ctx.set(Value.cast(self._values(manager)), self._supplies(manager, asked, cycle))
+            asked.pop(0)
             asked.append((ctx.get(bank.read_partition), ctx.get(bank.read_index),
                           ctx.get(bank.read_word), ctx.get(bank.read_manager)))
 
@@ -614,10 +626,18 @@ class Bench:
                 trace.violations.append(Violation(
                     cycle, is_write, ctx.get(violation.partition), ctx.get(violation.address)))
 
+    def _supplies(self, manager: bool, asked: list[tuple[int, int, int, int]], cycle: int) -> int:
+        """All values of a page, for what was asked two cycles before and in the cycle before."""
+        size = self._values(manager).shape().size
+        late, early = (_supplied(self.seed, manager, which[manager], which[2], cycle, size)
+                       for which in asked)
+        mask = self._early_masks[manager]
+        return late & ~mask | early & mask
+
     def value(self, manager: bool, number: int, word: int, name: str, cycle: int) -> int:
         """What hardware supplied for a register in `cycle`."""
         name = SHARED.get(name, name)
-        shape = (self.bank.manager_value if manager else self.bank.partition_value).shape()
+        shape = self._values(manager).shape()
         row = _supplied(self.seed, manager, number, word, cycle, shape.size)
         return row >> shape[name].offset & 0xFFFF_FFFF
 
@@ -745,11 +765,13 @@ def check(bench: Bench, model: Model, writes: list[Write], reads: list[Read],
             seen = {word & place.mask for word in (sure[-1:] or [0]) + unsure}
             assert read.word in seen, (read, place, seen)
         else:
-            sampled = read.addressed + 3
-            assert trace.supplied_for[sampled][3] == place.manager, (read, "of the other kind")
+            early = bench.pages[place.manager][place.name].early
+            sampled = read.addressed + (2 if early else 3)
+            asked = (trace.early_supplied_for if early else trace.supplied_for)[sampled]
+            assert asked[3] == place.manager, (read, "of the other kind")
             number = place.number
             if place.manager and not place.in_array:
-                number = trace.supplied_for[sampled][1]
+                number = asked[1]
             expected = (VERSION_WORD if place.access == "constant" else
                         bench.value(place.manager, number, place.offset // 4, place.name, sampled)
                         & place.mask)
@@ -823,6 +845,51 @@ def random_accesses(config: AdapterConfig, *, seed: str, count: int,
 @pytest.mark.parametrize("name", SIZES)
 def test_random_accesses(name: str) -> None:
     random_accesses(SIZES[name], seed=name, count=400)
+
+
+#: How many registers are early, as a change of the RDL.
+EARLY: dict[str, Callable[[str], str]] = {
+    "none": lambda text: _early(text, 0),
+    "first": lambda text: _early(text, 1),
+    "two": lambda text: _early(text, 2),
+    "seven": lambda text: _early(text, 7),
+    "all": lambda text: re.sub(r"^( *reg(?: \w+)? \{\n)", r"\1early;\n", _early(text, 0),
+                               flags=re.MULTILINE),
+}
+
+
+def _early(text: str, number: int) -> str:
+    """Only the first components that are early stay so."""
+    head, *rest = text.split(" early;\n")
+    assert len(rest) > number
+    return head + "".join(
+        (" early;\n" if n < number else "\n") + part for n, part in enumerate(rest))
+
+
+def some_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, which: str,
+               module: ModuleType = registers) -> None:
+    """Random accesses to a bank in which other registers are early."""
+    source = tmp_path / f"{which}.rdl"
+    source.write_text(EARLY[which](registers.SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "register_map", lambda config: compile_map(config, source))
+        random_accesses(AdapterConfig(partitions=2), seed=which, count=250, module=module)
+
+
+@pytest.mark.parametrize("which", EARLY)
+def test_early_registers(which: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """None, an odd and an even number of words; and all: what is stored or constant is as ever."""
+    source = tmp_path / "registers.rdl"
+    source.write_text(EARLY[which](registers.SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
+    compiled = compile_map(AdapterConfig(), source)
+    every = [register for page in (compiled.partition, compiled.manager) for register in page]
+    early = [register.name for register in every if register.early]
+    assert early == {
+        "none": [], "first": ["completed"], "two": ["completed", "rejected"],
+        "seven": ["completed", "rejected", "event_info", "event_id", "event_offset",
+                  "event_count", "receive_cursor", "receive2_cursor"],
+        "all": [register.name for register in every]}[which]
+    some_early(monkeypatch, tmp_path, which)
 
 
 @pytest.mark.parametrize("name", ["three", "silent"])
@@ -1155,6 +1222,15 @@ PLANTED = [
     ("page-of-the-other-kind", "self.read_manager.eq(target.in_manager)",
      "self.read_manager.eq(taken)", "of the other kind"),
     ("cleared-to-zero", "self._reset_word(m, row))", "0)", "reset values"),
+    ("no-word-is-early", "if register.early", "if 0", "Read"),
+    ("every-word-is-early", "if register.early", "if 1", "Read"),
+    ("the-odd-one-is-lost", "range(0, len(early_words), 2)", "range(0, len(early_words) - 1, 2)",
+     "Read"),
+    ("one-of-two-is-lost", "selected_early[first:first + 2]", "selected_early[first:first + 1]",
+     "Read"),
+    ("early-and-others-are-mixed-up", "chosen[kind] = 1 << list(group).index(key)",
+     'chosen["shown"] = 1 << list(group).index(key)', "Read"),
+    ("row-of-the-next-read", "row.en.eq(bus.arready)", "row.en.eq(1)", "Read"),
 ]
 
 
@@ -1173,6 +1249,7 @@ def test_planted_fault(old: str, new: str, expected: str, tmp_path: Path,
         clear_under_load(AdapterConfig(partitions=2), shift=1, module=module)
         random_accesses(AdapterConfig(partitions=2), seed="planted", count=150, module=module)
         clear_to_reset_values(monkeypatch, tmp_path, module)
+        some_early(monkeypatch, tmp_path, "first", module)
 
 
 # Exports.
