@@ -112,8 +112,14 @@ class Driver:
         await self.cycle(query_id=entry)
         return self.ctx.get(self.unit.query_cursor), self.ctx.get(self.unit.query_head)
 
+    def announce(self, entry: int) -> None:
+        """No release in this cycle, and perhaps one of this entry in the next."""
+        self.ctx.set(self.unit.releases.valid, 0)
+        self.ctx.set(self.unit.releases.payload, Release(self.unit.config).const(
+            {"dst_id": entry, "advance": 1, "count": 0x1111, "position": 0x2222}))
+
     def offer(self, entry: int, count: int | None, position: int = 0) -> None:
-        """Offer a release; of a failed message if there is no count."""
+        """Offer the release that was announced; of a failed message if there is no count."""
         self.ctx.set(self.unit.releases.valid, 1)
         self.ctx.set(self.unit.releases.payload, Release(self.unit.config).const(
             {"dst_id": entry, "advance": int(count is not None), "count": count or 0,
@@ -121,13 +127,14 @@ class Driver:
 
     async def release(self, entry: int, count: int | None, position: int = 0) -> list[int]:
         """Release a message; the IDs that were freed, until the release has had its effect."""
+        self.announce(entry)
+        freed = [(await self.cycle())[1]]
         self.offer(entry, count, position)
-        freed = []
         taken = 0
         while not taken:
             taken, one = await self.cycle()
             freed.append(one)
-        self.ctx.set(self.unit.releases.valid, 0)
+        self.announce(0)
         freed.append((await self.cycle())[1])
         return [one for one in freed if one is not None]
 
@@ -375,17 +382,19 @@ def test_release_of_one_entry_while_another_is_placed(name: str) -> None:
         for early in range(5):
             await unit.place(0, partition=1, cursor=early + 1)
             await unit.look(3)
-            unit.offer(0, 1, early + 1)
+            unit.announce(0)
             freed = []
             for cycle in range(5):
                 now = int(cycle == early)
+                if cycle == 1:
+                    unit.offer(0, 1, early + 1)
                 ready, one = await unit.cycle(
                     place=now, place_cursor=now, partition=2, next_cursor=early + 100,
                     next_position=early + 100, next_turn=early)
                 freed.append(one)
-                if ready:
-                    unit.ctx.set(unit.unit.releases.valid, 0)
-            assert [one for one in freed if one is not None] == [0]
+                if cycle >= 1 and ready:
+                    unit.announce(3)
+            assert freed == [None, None, 0, None, None]
             assert await unit.look(0) == free(early + 1)
             assert await unit.look(3) == holding(early + 100, 2, turn=early)
             assert await unit.release(3, 1, early + 1) == [3]
@@ -401,14 +410,18 @@ def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
                 await unit.place(entry, partition=1, cursor=1, position=100 + late)
             assert await unit.release(2, 100 + late, 100 + late) == [2]
             assert await unit.look(2) == free(100 + late)
-            unit.offer(1, 100, 100 + late)
+            unit.announce(1)
             freed = []
             for cycle in range(6):
+                if cycle == 1:
+                    unit.offer(1, 100, 100 + late)
                 ready, one = await unit.cycle(clear=int(cycle == late))
+                assert ready == (cycle != late)
                 freed.append(one)
-                if ready:
-                    unit.ctx.set(unit.unit.releases.valid, 0)
-            assert [one for one in freed if one is not None] == [1]
+                if cycle >= 1 and ready:
+                    unit.announce(2)
+            assert [cycle for cycle, one in enumerate(freed) if one == 1] == [2 + (late == 1)]
+            assert set(freed) == {None, 1}
             assert await unit.look(2) == FREE
             assert await unit.look(1) == free(100 * (late + 1), 100 + late)
 
@@ -416,25 +429,21 @@ def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
 
 
 def test_pace_of_releases(name: str) -> None:
-    """Offered in every cycle, they are taken every 2 cycles."""
+    """Every 2 cycles one; each is taken at once, and tells in the next cycle what is free."""
     async def bench(unit: Driver) -> None:
         for entry in range(4):
             await unit.place(entry, partition=0, cursor=entry)
-        waiting = list(range(4))
-        taken = []
         freed = []
-        for cycle in range(14):
-            if waiting:
-                unit.offer(waiting[0], waiting[0])
+        for cycle in range(10):
+            entry = min(cycle // 2, 3)
+            if cycle % 2 and cycle < 8:
+                unit.offer(entry, entry)
             else:
-                unit.ctx.set(unit.unit.releases.valid, 0)
+                unit.announce(entry)
             ready, one = await unit.cycle()
+            assert ready
             freed.append(one)
-            if ready and waiting:
-                waiting.pop(0)
-                taken.append(cycle)
-        assert taken == [0, 2, 4, 6]
-        assert [one for one in freed if one is not None] == [0, 1, 2, 3]
+        assert freed == [None, None, 0, None, 1, None, 2, None, 3, None]
 
     simulate(bench, name)
 
@@ -475,10 +484,10 @@ class Run:
 
     A lookup shows what was written before the cycle in which its ID came; with block RAM it may
     show what was written in that cycle. What it shows of an entry that was not cleared since the
-    reset is not looked at, and nothing but a clear is done to such an entry. A release is written
-    in the cycle in which it tells, or would tell, of a freed entry: the one after it was taken, and
-    later by the clears that come between. If a message is placed in an entry while its last one is
-    being released, `freed` may be told or not.
+    reset is not looked at, and nothing but a clear is done to such an entry. A release is offered a
+    cycle after its entry is told, and taken at once, or behind the clears that come between. If a
+    message is placed in an entry in the cycle in which its last one is released, or the one before,
+    `freed` may be told or not.
     """
 
     def __init__(self, unit: Any, ctx: Any, dice: random.Random) -> None:
@@ -505,10 +514,11 @@ class Run:
         shown: list[Lookup | None] = [None]         # for the captured one
         act_at = 0
         expected: list[tuple[int, int] | None] = [None]     # of the query in the cycle before
-        offered: Done | None = None
-        offered_for = 0
-        writing: Done | None = None         # a release that was taken
-        was_last = placed_meanwhile = False
+        offered: Done | None = None         # a release; in its first cycle only its entry is there
+        announced = False
+        # The entry of the release in the cycle before, and whether it is free; None: perhaps.
+        released: tuple[int, bool | None] | None = None
+        placed_before: int | None = None    # where a message was placed in the cycle before
 
         for _ in range(cycles):
             if age is None and dice.random() < 0.8:
@@ -541,16 +551,12 @@ class Run:
                 ctx.set(unit.next_position, next_position)
                 ctx.set(unit.next_turn, next_turn)
                 ctx.set(unit.consumed, consumed)
-            # A release that was taken is not yet out of the model's list.
-            releasable = [one for one in flying if writing is None or one != writing[0]
-                          or len(self.entries[one].in_flight) > 1]
-            if offered is None and releasable and dice.random() < 0.5:
-                one = dice.choice(releasable)
-                _, _, advances = self.entries[one].in_flight[
-                    writing is not None and one == writing[0]]
+            announced = offered is not None
+            if offered is None and flying and dice.random() < 0.5:
+                one = dice.choice(flying)
+                _, _, advances = self.entries[one].in_flight[0]
                 offered = (one, dice.getrandbits(32) if advances and dice.random() < 0.8 else None,
                            dice.getrandbits(32))
-                offered_for = 0
             query = self.pick()
             ctx.set(unit.id, entry_id)
             ctx.set(unit.capture, age == 1)
@@ -561,15 +567,17 @@ class Run:
             ctx.set(unit.clear, clear)
             ctx.set(unit.consume, consume)
             ctx.set(unit.query_id, query)
-            ctx.set(unit.releases.valid, offered is not None)
-            if offered is None:
-                ctx.set(unit.releases.payload, Release(config).const(
-                    {"dst_id": self.pick(), "advance": 1, "count": dice.getrandbits(32)}))
-            elif offered_for == 0:
+            ctx.set(unit.releases.valid, announced)
+            if announced:
+                assert offered is not None
                 ctx.set(unit.releases.payload, Release(config).const(
                     {"dst_id": offered[0], "advance": int(offered[1] is not None),
                      "count": dice.getrandbits(32) if offered[1] is None else offered[1],
                      "position": offered[2]}))
+            else:
+                ctx.set(unit.releases.payload, Release(config).const(
+                    {"dst_id": self.pick() if offered is None else offered[0], "advance": 1,
+                     "count": dice.getrandbits(32), "position": dice.getrandbits(32)}))
             if None not in shown:
                 assert Driver(unit, ctx).shown() in shown, "lookup"
             _, _, taken, freed, freed_id, cursor, head = await ctx.tick().sample(
@@ -580,8 +588,16 @@ class Run:
                 assert (cursor, head) in expected, "query"
             before = (entry.view(published), self.entries[query].published())
 
+            if released is None:
+                assert not freed, "freed without a release"
+            else:
+                assert released[1] in (None, freed), "freed at the last release"
+                assert not freed or freed_id == released[0], "freed ID"
+            if freed:
+                self.seen.append("freed")
+
             # The cycle's effects.
-            written = writing is not None and not clear
+            released = None
             if place:
                 entry.in_flight.append((partition, grant, grant or place_cursor))
                 if place_cursor:
@@ -589,44 +605,34 @@ class Run:
                 elif not held:
                     entry.next_cursor, entry.next_position = entry.cursor, entry.position
                 entry.turn = next_turn
-                placed_meanwhile |= writing is not None and writing[0] == entry_id
                 self.seen.append("granted" if grant else "placed" if place_cursor
                                  else "placed behind" if held else "placed without a cursor")
             if clear:
                 assert not entry.in_flight
                 entry.known = True
                 entry.cursor = entry.position = entry.head = 0
-                self.seen.append("clear before release" if writing is not None else "cleared")
+                self.seen.append("clear before release" if announced else "cleared")
             if consume:
                 entry.head = (entry.head + consumed) % WRAP
                 self.seen.append("consumed while held" if entry.in_flight else "consumed")
-            if written:
-                assert writing is not None
-                one = self.entries[writing[0]]
-                one.in_flight.pop(0)
-                if writing[1] is not None:
-                    one.cursor = (one.cursor + writing[1]) % WRAP
-                    one.position = writing[2]
-                if was_last and placed_meanwhile:
-                    self.seen.append("placed while the last one is released")
-                else:
-                    assert freed == was_last, "freed at the last release"
-                if freed:
-                    assert freed_id == writing[0], "freed ID"
-                    self.seen.append("freed")
-                writing = None
-            else:
-                assert not freed, "freed without a release"
-            if offered is not None and taken:
-                assert writing is None and not written, "releases are taken one at a time"
-                writing = offered
-                others = len(self.entries[offered[0]].in_flight) - 1
-                placed_meanwhile = place and entry_id == offered[0]
-                was_last = others - placed_meanwhile == 0
-                offered = None
-            elif offered is not None:
-                offered_for += 1
-                assert offered_for <= 2, "releases are taken in time"
+            if announced:
+                assert offered is not None
+                assert taken == (not clear), "releases are taken in time"
+                if taken:
+                    one, count, position = offered
+                    model = self.entries[one]
+                    model.in_flight.pop(0)
+                    if count is not None:
+                        model.cursor = (model.cursor + count) % WRAP
+                        model.position = position
+                    # Those that were placed in this cycle and the one before may not count.
+                    recent = (place and entry_id == one) + (placed_before == one)
+                    released = one, not model.in_flight
+                    if 0 < len(model.in_flight) <= recent:
+                        released = one, None
+                        self.seen.append("placed while the last one is released")
+                    offered = None
+            placed_before = entry_id if place else None
 
             # What the cycle's reads may show.
             if age == 0:
@@ -677,12 +683,12 @@ FAULTS = [
      "lookup"),
     ("count-kept", "small", "written.count.eq(count + 1)", "written.count.eq(count)",
      "lookup|freed at the last release"),
-    ("cursor-of-failed", "small", "cursor.eq(Mux(held & placed.moved & ~self.published,",
-     "cursor.eq(Mux(placed.moved & ~self.published,", "lookup"),
-    ("cursor-behind", "block", "cursor.eq(Mux(held & placed.moved & ~self.published,",
-     "cursor.eq(Mux(0,", "lookup"),
-    ("cursor-of-the-last-holding", "small", "cursor.eq(Mux(held & placed.moved & ~self.published,",
-     "cursor.eq(Mux(held & ~self.published,", "lookup"),
+    ("cursor-of-failed", "small", "is_placed.eq(held & placed.moved & ~self.published)",
+     "is_placed.eq(placed.moved & ~self.published)", "lookup"),
+    ("cursor-behind", "block", "self.cursor.eq(Mux(is_placed,", "self.cursor.eq(Mux(0,", "lookup"),
+    ("cursor-of-the-last-holding", "small",
+     "is_placed.eq(held & placed.moved & ~self.published)",
+     "is_placed.eq(held & ~self.published)", "lookup"),
     ("published-not-looked-at", "small", "held & placed.moved & ~self.published",
      "held & placed.moved", "lookup"),
     ("position-behind", "small",
@@ -704,45 +710,60 @@ FAULTS = [
     ("moved-by-the-last-holding", "small", "self.place_cursor | (self.held & moved)",
      "self.place_cursor | moved", "lookup"),
     ("moved-always", "small", "self.place_cursor | (self.held & moved)", "1", "lookup"),
-    ("filled-without-head", "small", "self.filled.eq(cursor - head)", "self.filled.eq(cursor)",
-     "lookup"),
-    ("failed-advances", "small", "else released.advance", "else 1", "query|lookup"),
-    ("released-by-cursor", "small", "retired_cursors.read_data[2] + released.count",
-     "released.count", "query|lookup"),
-    ("released-from-the-lookup", "block", "retired_cursors.read_data[2] + released.count",
-     "retired_cursors.read_data[0] + released.count", "query|lookup"),
-    ("position-of-next-release", "small", "(retired_positions, released.position, 0)",
-     "(retired_positions, release.position, 0)", "lookup"),
+    ("filled-without-head", "small", "placed_cursor.cursor - head, retired_cursor - head",
+     "placed_cursor.cursor, retired_cursor - head", "lookup"),
+    ("free-filled-without-head", "small", "placed_cursor.cursor - head, retired_cursor - head",
+     "placed_cursor.cursor - head, retired_cursor", "lookup"),
+    ("filled-as-is-placed", "small", "is_placed, placed_cursor.cursor - head, retired_cursor",
+     "held & placed.moved, placed_cursor.cursor - head, retired_cursor", "lookup"),
+    ("failed-advances", "small", "else release.advance", "else 1", "query|lookup"),
+    ("released-by-cursor", "small", "retired_cursors.read_data[2] + release.count",
+     "release.count", "query|lookup"),
+    ("released-from-the-lookup", "block", "retired_cursors.read_data[2] + release.count",
+     "retired_cursors.read_data[0] + release.count", "query|lookup"),
+    ("release-of-the-cycle-before", "small", "        release = self.releases.payload\n",
+     "        release = Signal(Release(config))\n"
+     "        m.d.sync += release.eq(self.releases.payload)\n", "query|lookup|freed"),
     ("holder-lost", "small", "written.holder.eq(self.partition),", "", "lookup"),
     ("grant-lost", "small", "written.by_grant.eq(self.place_grant),", "", "lookup"),
     ("turn-lost", "small", "written.turn.eq(self.next_turn),", "", "lookup"),
-    ("freed-early", "small", "self.freed.eq(next_count == placed_counts.read_data[0])",
-     "self.freed.eq(1)", "freed at the last release"),
+    ("freed-early", "small", "writing & (next_count == placed_counts.read_data[0])", "writing",
+     "freed at the last release"),
     ("freed-too-early", "small", "(next_counts, next_count + 1, count + 1)",
      "(next_counts, next_count + 1, count)", "freed at the last release"),
-    ("freed-never", "block", "self.freed.eq(next_count == placed_counts.read_data[0])",
-     "self.freed.eq(0)", "freed at the last release"),
-    ("freed-of-next-release", "block", "released_row.eq(released.dst_id)",
-     "released_row.eq(release.dst_id)", "freed at the last release|query|lookup"),
-    ("freed-early-row", "small", "part.read_row[port].eq(released_row)",
-     "part.read_row[port].eq(released.dst_id)", "freed at the last release|query|lookup"),
-    ("freed-wrong", "small", "self.freed_id.eq(released.dst_id)", "self.freed_id.eq(self.id)",
+    ("freed-never", "block", "writing & (next_count == placed_counts.read_data[0])", "0",
+     "freed at the last release"),
+    ("freed-without-release", "small", "writing & (next_count == placed_counts.read_data[0])",
+     "next_count == placed_counts.read_data[0]", "freed without a release"),
+    ("freed-at-once", "small", "m.d.sync += [\n            self.freed.eq(",
+     "m.d.comb += [\n            self.freed.eq(", "freed without a release"),
+    ("freed-late-row", "small", "part.read_row[port].eq(release.dst_id)",
+     "part.read_row[port].eq(self.freed_id)", "freed at the last release|query|lookup"),
+    ("freed-row-of-the-lookup", "block", "part.read_row[port].eq(release.dst_id)",
+     "part.read_row[port].eq(self.id)", "freed at the last release|query|lookup"),
+    ("freed-wrong", "small", "self.freed_id.eq(release.dst_id)", "self.freed_id.eq(self.id)",
      "freed ID"),
-    ("released-wrong", "small", "Mux(self.clear, self.id, released.dst_id)",
-     "Mux(self.clear, self.id, release.dst_id)",
+    ("released-wrong", "small", "Mux(self.clear, self.id, release.dst_id)",
+     "Mux(self.clear, self.id, self.query_id)",
      "query|lookup|freed at the last release"),
+    ("released-without-valid", "small", "writing.eq(self.releases.valid & self.releases.ready)",
+     "writing.eq(self.releases.ready)", "query|lookup|freed without a release"),
     ("clear-frees-nothing", "small", "(retired_counts, next_count, count)",
      "(retired_counts, next_count, 0)", "lookup"),
     ("clear-keeps-cursor", "small",
-     "(retired_cursors, retired_cursors.read_data[2] + released.count, 0)",
-     "(retired_cursors, retired_cursors.read_data[2] + released.count, self.cursor)",
+     "(retired_cursors, retired_cursors.read_data[2] + release.count, 0)",
+     "(retired_cursors, retired_cursors.read_data[2] + release.count, self.cursor)",
      "query|lookup"),
-    ("clear-keeps-position", "small", "(retired_positions, released.position, 0)",
-     "(retired_positions, released.position, self.position)", "lookup"),
+    ("clear-keeps-position", "small", "(retired_positions, release.position, 0)",
+     "(retired_positions, release.position, self.position)", "lookup"),
     ("clear-keeps-head", "small", "Mux(self.clear, 0, head + self.consumed)",
      "head + self.consumed", "query|lookup"),
-    ("clear-meets-release", "small", "with m.If(~self.clear):", "with m.If(1):",
-     "freed without a release"),
+    ("clear-meets-release", "small", "self.releases.ready.eq(~self.clear)",
+     "self.releases.ready.eq(1)", "releases are taken in time"),
+    ("release-meets-clear", "small", "self.clear | (writing & moves)", "self.clear | moves",
+     "query|lookup|freed"),
+    ("release-waits-for-a-lookup", "small", "self.releases.ready.eq(~self.clear)",
+     "self.releases.ready.eq(~self.clear & ~self.capture)", "releases are taken in time"),
     ("consume-forgets", "block", "Mux(self.clear, 0, head + self.consumed)",
      "Mux(self.clear, 0, self.consumed)", "query|lookup"),
     ("consume-lost", "small", "heads.write_en.eq(self.consume | self.clear)",
