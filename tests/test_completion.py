@@ -211,6 +211,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         orphans: deque[int] = deque()
         retiring: deque[int] = deque()          # through with their locks, oldest first
         released_now = open_completion = False
+        announced = 0                           # `releases.payload.dst_id` in the cycle before
+        moved_before: tuple[int, int, int] | None = None
         down = down_before = False
         down_since = completed_at_down = 0
         completed = 0
@@ -227,9 +229,9 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             following = messages[offered] if offered < len(messages) else None
             accept = bool(proposed)
             ctx.set(unit.accepted.valid, accept)
-            ctx.set(unit.accepted.payload, Acceptance().const(
-                {"kind": following.kind, "status": following.status} if accept
-                else {"kind": dice.choice(tuple(Kind)), "status": dice.choice(REFUSALS)}))
+            ctx.set(unit.accepted.payload, acceptance(following) if accept else Acceptance().const(
+                {"kind": dice.choice(tuple(Kind)), "status": dice.choice(REFUSALS),
+                 "next_position": dice.getrandbits(OFFSET_BITS)}))
             # Not in neighbouring cycles, and not all of them are accepted.
             if proposed is None and dice.random() < pace:
                 proposed = following is not None and dice.random() < 0.8 and fits(
@@ -267,6 +269,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             # What was told: once, in order, with the first cycle of its completion.
             fault_due = None
             moved_due = None
+            assert moved_before in (None, (moved.partition, moved.offset, moved.count)), \
+                "moved does not stay"
             if told.en:
                 assert completed < offered - accept, "completed before it was accepted"
                 message = messages[completed]
@@ -331,6 +335,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 fault_due, "a fault record for each failure, and for no other"
             assert ((moved.partition, moved.first, moved.good, moved.offset, moved.count)
                     if moved.en else None) == moved_due, "moved is wrong"
+            moved_before = moved_due and (moved.partition, moved.offset, moved.count)
             open_completion = bool(valid and not ready)
 
             # What is through with its lock: at once, or as the oldest orphan.
@@ -373,7 +378,11 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 through[memory.owners[memory.ended]] += 1
                 memory.ended += 1
 
-            # Releases: one for each that holds a lock, never before its last response.
+            # Releases: one for each that holds a lock, never before its last response; as the lock
+            # unit wants them.
+            assert not (released_now and release_valid), "releases in neighbouring cycles"
+            assert not release_valid or release.dst_id == announced, "a release without warning"
+            announced = release.dst_id
             released_now = False
             if release_valid:
                 index = orphans[0] if released_orphan else completed
@@ -433,7 +442,12 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
 
 def proposal(config: AdapterConfig, message: Message) -> Any:
     return Proposal(config).const({
-        name: getattr(message, name) for name in (*TOLD, "notify", "next_position")})
+        name: getattr(message, name) for name in (*TOLD, "notify")})
+
+
+def acceptance(message: Message) -> Any:
+    return Acceptance().const({
+        name: getattr(message, name) for name in ("kind", "status", "next_position")})
 
 
 def fits(config: AdapterConfig, following: Message, in_flight: list[Message],
@@ -462,7 +476,7 @@ def test_random_messages(name: str, pace: float) -> None:
 @pytest.mark.parametrize("pace", [1.0, 0.4])
 def test_resets(name: str, pace: float) -> None:
     config = CONFIGS[name]
-    messages = random_messages(config, 250, random.Random(5))
+    messages = random_messages(config, 350, random.Random(5))
     run = check(completion, config, messages, pace=pace, seed=6, reset_chance=0.01)
     assert run.dropped > 30
     assert {Status.OK, Status.READ_ERROR, Status.WRITE_ERROR} <= set(run.statuses)
@@ -472,7 +486,7 @@ def test_resets(name: str, pace: float) -> None:
 @pytest.mark.parametrize("pace", [1.0, 0.4])
 def test_memory_down(name: str, pace: float) -> None:
     config = CONFIGS[name]
-    messages = random_messages(config, 300, random.Random(7))
+    messages = random_messages(config, 400, random.Random(7))
     run = check(completion, config, messages, pace=pace, seed=8, reset_chance=0.002,
                 down_chance=0.01)
     assert run.orphans > 15 and run.late_ends and run.dropped
@@ -627,6 +641,12 @@ FAULTS = [
      "settled|retired|does not complete|wrong|before its last response"),
     ("never-settled-again", "has_orphans.eq(orphan_count != 1)", "has_orphans.eq(1)",
      "settled is wrong"),
+    ("orphan-not-announced", "with m.If(has_orphans):\n            m.d.comb",
+     "with m.If(releasing_orphan):\n            m.d.comb", "a release without warning"),
+    ("orphan-released-twice", 'absorbed.eq(1)\n                    m.next = "WAIT"',
+     "absorbed.eq(1)", "releases in neighbouring cycles|retired twice"),
+    ("moved-of-the-next", "self.moved.count.eq(report.count)",
+     "self.moved.count.eq(Mux(self.moved.en, report.count, head.count))", "moved does not stay"),
 ]
 
 
@@ -649,9 +669,8 @@ def list_all(module: Any, depth: int, *, drained: float, number: int = 200, seed
             following = messages[offered] if offered < number else None
             accept = bool(pending)
             ctx.set(unit.accepted.valid, accept)
-            ctx.set(unit.accepted.payload, Acceptance().const(
-                {"kind": following.kind, "status": following.status} if accept
-                else {"kind": Kind.RAW, "status": Status.BAD_OP}))
+            ctx.set(unit.accepted.payload, acceptance(following) if accept else Acceptance().const(
+                {"kind": Kind.RAW, "status": Status.BAD_OP, "next_position": 0x5555}))
             # The memory has one row fewer than it could hold: a proposal may be refused.
             pending = (following is not None and len(came) < depth + 1 and dice.random() < 0.7
                        if pending is None and dice.random() < 0.8 else None)

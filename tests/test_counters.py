@@ -34,7 +34,7 @@ SLOT_CYCLES = 4
 PENDING_CYCLES = 7
 
 #: Cycles from the selection of a counter to its value.
-READ_CYCLES = 2
+READ_CYCLES = 1
 
 #: A count, or a wait, 4 short of 2^32.
 HUGE = (1 << 32) - 4
@@ -445,6 +445,8 @@ FAULTS: list[tuple[str, str, str, Callable[[Any], None], str]] = [
      "pair.receiver.eq(done.receiver)", check_kinds, SHOWS),
     ("receiver-looked-at-for-none", "Mux(self.none, 0, self.receiver)", "self.receiver",
      check_kinds, SHOWS),
+    ("shown-a-cycle-late", "m.d.comb += self.value.eq(Mux(from_copy, copy, shown))",
+     "m.d.sync += self.value.eq(Mux(from_copy, copy, shown))", check_kinds, SHOWS),
     ("shows-before-ready", "exists.eq(self.ready & ", "exists.eq(", random_few,
      "shows something before"),
     ("flags-set-by-reset", "counts = Signal(self.config.partitions)",

@@ -116,7 +116,7 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
         stage = 0                                       # cycles since it was counted
         popped_before = compared_before = False
         pops_given = frees = frees_due = 0
-        read_before: list[tuple[int, ...]] = [NOTHING, NOTHING]
+        read_before = NOTHING
         tag = 0
         resetting: dict[int, int] = {}                  # partition: cycle at which it may end
         resetting_before: set[int] = set()
@@ -264,8 +264,8 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
             assert some_waiting == sum((length != 0) << p for p, length in enumerate(lengths)), \
                 "whether some wait"
             seen["most"] = max(seen["most"], *lengths)
-            assert fields_of(event) == read_before[0], "another event is read than the oldest"
-            read_before = [read_before[1], queues[reader][0][0] if queues[reader] else NOTHING]
+            assert fields_of(event) == read_before, "another event is read than the oldest"
+            read_before = queues[reader][0][0] if queues[reader] else NOTHING
 
             # What this cycle changes, seen from the next one on.
             reached = [is_reached(counts[p], compares[p]) for p in everyone]
@@ -465,8 +465,12 @@ FAULTS = [
      "comparing.eq(counting | self.cleared)", "reached is wrong"),
     ("count-is-not-compared", "comparing.eq(self.compare.en | counting | self.cleared)",
      "comparing.eq(self.compare.en | self.cleared)", "reached is wrong"),
-    ("old-count-compared", "counts.read_data[1], new_count)",
-     "counts.read_data[1], counts.read_data[0])", "reached is wrong"),
+    ("old-count-compared", "compared_count.eq(new_count)",
+     "compared_count.eq(counts.read_data[0])", "reached is wrong"),
+    ("compare-counts", "counts.read_data[0] + ~self.compare.en", "counts.read_data[0] + 1",
+     "reached is wrong"),
+    ("compare-of-what-completes", "counted.eq(Mux(self.compare.en, self.compare.partition,",
+     "counted.eq(Mux(0, self.compare.partition,", "reached is wrong"),
     ("compared-unsigned", "eq(~distance[-1])", "eq(compared_count >= compares.read_data[0])",
      "reached is wrong"),
     ("room-one-late", "used <= own_slots - 3", "used <= own_slots - 2", "room for own events"),
@@ -491,6 +495,8 @@ FAULTS = [
      "taken in another cycle"),
     ("offset-told-of-a-failure", "with m.Elif(done.status == Status.OK):", "with m.Else():",
      "another event is read"),
+    ("event-of-the-cycle-before", "m.d.comb += self.event.eq(Mux(there, row, 0))",
+     "m.d.sync += self.event.eq(Mux(there, row, 0))", "another event is read"),
     ("empty-not-zero", "Mux(there, row, 0)", "row", "another event is read"),
     ("empty-popped", "& self.some_waiting.bit_select(popper, 1)", "",
      "events lost|whether some wait"),

@@ -45,6 +45,7 @@ class Driver:
         self.lapses: list[int] = []
         self.pulsed: list[Any] = []
         self.target: dict[str, int] | None = None   # of the grant that is given
+        self.lasting: dict[str, int] | None = None  # of `moved` in the cycle behind
 
     async def cycle(self, cycles: int = 1) -> None:
         for _ in range(cycles):
@@ -55,6 +56,10 @@ class Driver:
             for signal in self.pulsed:
                 self.ctx.set(signal, {})
             self.pulsed = []
+            # Besides what it has to keep for a cycle, it is anything.
+            self.ctx.set(self.unit.moved, self.lasting or {
+                "partition": 0, "first": 1, "good": 1, "offset": 0, "count": TOP})
+            self.lasting = None
             self.ctx.set(self.unit.target, self.target or {"address": 0xBAD, "first": 0xBAD})
             self.target = None
 
@@ -63,6 +68,9 @@ class Driver:
         signal = getattr(self.unit, name)
         fields |= {"id": partition} if name == "revoke" else {"partition": partition}
         self.ctx.set(signal, {"en": 1, **fields})
+        if name == "moved":
+            self.lasting = fields | {
+                flag: 1 - fields.get(flag, 0) for flag in ("first", "good")}
         self.pulsed.append(signal)
 
     def give(self, partition: int = 0, kind: GrantKind = ENGINE, *, src_id: int = SRC,
@@ -92,12 +100,13 @@ class Driver:
         self.pulse("left", partition)
         await self.cycle()
 
-    async def looked_up(self, partition: int) -> Any:
-        """(grant, acknowledged, moving) for the front end, two cycles later."""
+    async def looked_up(self, partition: int, releasing: int = 1) -> Any:
+        """(grant, limit, moving) for the front end, two cycles later."""
         self.ctx.set(self.unit.partition, partition)
+        self.ctx.set(self.unit.releasing, releasing)
         await self.cycle(2)
         get, unit = self.ctx.get, self.unit
-        return get(unit.grant), get(unit.acknowledged), get(unit.moving)
+        return get(unit.grant), get(unit.limit), get(unit.moving)
 
     async def shown(self, partition: int) -> Any:
         """(grant, target), a cycle later."""
@@ -154,14 +163,16 @@ async def tokens(unit: Driver) -> None:
                 await unit.cycle()
                 unit.ctx.set(unit.unit.force, 0)
         for p in everyone:
-            grant, acknowledged, moving = await unit.looked_up(p)
-            assert grant.token == number, "the token"
+            kind = (ENGINE, CPU)[(p + number) % 2]
+            for releasing in (1, 0):
+                grant, limit, _ = await unit.looked_up(p, releasing)
+                assert grant.token == number, "the token"
+                assert limit == (0 if kind is ENGINE and releasing else 100 + p), "the limit"
             unit.ctx.set(unit.unit.partition, (p + 1) % unit.config.partitions)
             shown, target = await unit.shown(p)
             for one in (grant, shown):
                 assert (one.token, one.kind, one.tag, one.count, one.src_id, one.dst_id) == (
-                    number, (ENGINE, CPU)[(p + number) % 2], number, 100 + p, p % 4,
-                    DST), "the record"
+                    number, kind, number, 100 + p, p % 4, DST), "the record"
             assert (target.address, target.first, target.next) == (
                 0x1000 + p, 5 + p, number << 6), "the target"
             await unit.gone(p)
@@ -422,7 +433,7 @@ async def acknowledges(unit: Driver) -> None:
     partitions = unit.config.partitions
     for _ in range(40):
         p = dice.randrange(partitions)
-        await unit.granted(p)
+        await unit.granted(p, count=0x9000_0001)
         assert (await unit.looked_up(p))[1] == 0, "of the grant before"
         known = 0
         size = dice.choice((100, 3 << 30, TOP))
@@ -439,6 +450,7 @@ async def acknowledges(unit: Driver) -> None:
                 known = max(known, offset + count)
             assert unit.shown_acknowledged(p) == known, "acknowledged"
             assert (await unit.looked_up(p))[1:] == (known, 0), "acknowledged"
+            assert (await unit.looked_up(p, releasing=0))[1] == 0x9000_0001, "all that is granted"
         await unit.gone(p)
     await unit.granted()
     for offset, count, known in ((0, (1 << 31) - 1, (1 << 31) - 1), (1 << 31, 1, (1 << 31) - 1),
@@ -475,8 +487,8 @@ async def inherits(unit: Driver) -> None:
         await unit.cycle()
         for _ in range(5):
             assert unit.shown_acknowledged(p) == 0, "shows what the last grant moved"
-            _, acknowledged, moving = await unit.looked_up(p)
-            assert moving or not acknowledged, "may be released with what the last one moved"
+            _, limit, moving = await unit.looked_up(p)
+            assert moving or not limit, "may be released with what the last one moved"
             assert moving, "its GRANT is not through"
         await unit.through(p, first=1, good=1, offset=3, count=9)
         assert (await unit.looked_up(p))[1:] == (0, 0), "of the grant before"
@@ -484,12 +496,13 @@ async def inherits(unit: Driver) -> None:
         # It is moving until what it has acknowledged is known.
         unit.pulse("started", p)
         await unit.cycle(3)
+        unit.ctx.set(unit.unit.releasing, 1)
         unit.pulse("moved", p, good=1, count=50)
         moving = []
         for _ in range(6):
             await unit.cycle()
             moving.append(unit.ctx.get(unit.unit.moving))
-            assert moving[-1] or unit.ctx.get(unit.unit.acknowledged) == 50, "of two times"
+            assert moving[-1] or unit.ctx.get(unit.unit.limit) == 50, "of two times"
         assert moving == sorted(moving, reverse=True) and (moving[0], moving[-1]) == (1, 0)
         await unit.gone(p)
 
@@ -571,16 +584,29 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "acknowledged"),
     ("gap-of-nothing", acknowledges, "(self.moved.offset <= acknowledged.read_data[0])",
      "(self.moved.offset < acknowledged.read_data[0])", "acknowledged"),
-    ("goes-back", acknowledges, "& (moved_end > before)", "", "acknowledged"),
+    ("goes-back", acknowledges, "& (moved_end > acknowledged.read_data[0])", "", "acknowledged"),
     ("failed-counts", acknowledges, "through.good & no_gap", "no_gap", "acknowledged"),
     ("compared-in-31-bits", acknowledges, "(self.moved.offset <= acknowledged.read_data[0])",
      "(self.moved.offset[:31] <= acknowledged.read_data[0][:31])", "acknowledged"),
     ("not-for-decisions", acknowledges, "for memory in (acknowledged, decided_on):",
      "for memory in (acknowledged,):", "acknowledged"),
-    ("end-of-the-next", acknowledges, "memory.write_row.eq(through.partition)",
-     "memory.write_row.eq(self.moved.partition)", "acknowledged|of the grant before"),
-    ("inherited", inherits, "Mux(through.first, 0, moved_end)", "moved_end",
-     "of the grant before"),
+    ("end-of-another", acknowledges, "memory.write_row.eq(through.partition)",
+     "memory.write_row.eq(0)", "acknowledged|of the grant before"),
+    ("goes-back-behind-another", acknowledges,
+     "acknowledged.read_row[0].eq(self.moved.partition)",
+     "acknowledged.read_row[0].eq(Mux(self.moved.en, self.moved.partition, 0))", "acknowledged"),
+    ("end-of-a-cycle-later", acknowledges, "moved_end.eq(Mux(", "]\n        m.d.comb += [\n"
+     "            moved_end.eq(Mux(", "acknowledged|of the grant before"),
+    ("limit-of-all", acknowledges, "Mux(self.releasing &", "Mux(0 &",
+     "acknowledged|of the grant before"),
+    ("limit-of-the-acknowledged", acknowledges, "Mux(self.releasing &", "Mux(1 &",
+     "all that is granted"),
+    ("limit-of-the-other-kind", tokens, "~self.for_cpu.bit_select(self.partition, 1),",
+     "self.for_cpu.bit_select(self.partition, 1),", "the limit"),
+    ("limit-of-a-processor", tokens, " & ~self.for_cpu.bit_select(self.partition, 1),", ",",
+     "the limit"),
+    ("inherited", inherits, "Mux(self.moved.first, 0, self.moved.offset + self.moved.count)",
+     "self.moved.offset + self.moved.count", "of the grant before"),
     ("last-one's-shown", inherits, "Mux(fresh.bit_select(self.reader, 1), 0, ", "Mux(0, 0, ",
      "shows what the last grant moved"),
     ("not-busy-in-time", inherits,
