@@ -149,6 +149,7 @@ class Adapter(wiring.Component):
         m.d.comb += [
             grants.partition.eq(front.grant_partition),
             front.grant.eq(grants.grant),
+            grants.rest.eq(front.grant_rest),
             grants.releasing.eq(front.releasing),
             front.grant_limit.eq(grants.limit),
             front.live.eq(grants.live),
@@ -175,6 +176,7 @@ class Adapter(wiring.Component):
             control.held.eq(grants.held),
             control.busy.eq(grants.busy),
             control.for_cpu.eq(grants.for_cpu),
+            control.hidden.eq(grants.hidden),
             control.grant.eq(grants.shown),
             control.grant_target.eq(grants.shown_target),
             control.grant_acknowledged.eq(grants.shown_acknowledged),

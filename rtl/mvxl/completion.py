@@ -86,9 +86,18 @@ class InFlightList(wiring.Component):
                 m.d.sync += out.eq(row.data)
             return out
 
-        columns = (
-            column("proposal", Proposal(self.config), self.proposed.valid, self.proposed.payload),
-            column("acceptance", Acceptance(), self.accepted.valid, self.accepted.payload))
+        # A refusal has a status, all else a position: together they fit into one block RAM.
+        accepted = self.accepted.payload
+        outcome = data.StructLayout({"kind": Kind, "word": OFFSET_BITS})
+        packed = Signal(outcome)
+        m.d.comb += [
+            packed.kind.eq(accepted.kind),
+            packed.word.eq(Mux(accepted.kind == Kind.REFUSAL,
+                               accepted.status, accepted.next_position)),
+        ]
+        proposal = column(
+            "proposal", Proposal(self.config), self.proposed.valid, self.proposed.payload)
+        acceptance = column("acceptance", outcome, self.accepted.valid, packed)
         m.d.comb += [
             drained.eq(~self.o.valid | self.o.ready),
             # Not in the cycle in which `fetched` is passed on: no path comes from `o.ready`.
@@ -101,9 +110,14 @@ class InFlightList(wiring.Component):
             m.d.sync += fetched.eq(0)
         with m.If(drained):
             m.d.sync += self.o.valid.eq(fetched)
-            for out in columns:
-                for name in out.shape().members:
-                    m.d.sync += self.o.payload[name].eq(out[name])
+            for name in proposal.shape().members:
+                m.d.sync += self.o.payload[name].eq(proposal[name])
+            m.d.sync += [
+                self.o.payload.kind.eq(acceptance.kind),
+                self.o.payload.status.eq(
+                    Mux(acceptance.kind == Kind.REFUSAL, acceptance.word, Status.OK.value)),
+                self.o.payload.next_position.eq(acceptance.word),
+            ]
         return m
 
 

@@ -63,8 +63,8 @@ class Control(wiring.Component):
     room_freed, pop, compare, events_waiting, events_there, reached, event, completed_count,
     events_clear, events_cleared
         As of `EventUnit`.
-    live, expired, ending, held, busy, for_cpu, revoke, revoked, force, lease, grant_reader, grant,
-    grant_target, grant_acknowledged
+    live, expired, ending, held, busy, for_cpu, hidden, revoke, revoked, force, lease, grant_reader,
+    grant, grant_target, grant_acknowledged
         As of `GrantUnit`, where the last four are reader, shown, shown_target,
         shown_acknowledged.
     snapshot, snapshot_pending, counter_sender, counter_receiver, counter_none, counter_which,
@@ -147,6 +147,7 @@ class Control(wiring.Component):
             "held": In(everyone),
             "busy": In(everyone),
             "for_cpu": In(everyone),
+            "hidden": In(everyone),
             "revoke": Out(data.StructLayout({"en": 1, "id": config.id_bits})),
             "revoked": In(1),
             "force": Out(everyone),
@@ -504,12 +505,13 @@ class Control(wiring.Component):
             reader.eq(Mux(bank.read_manager, bank.read_index, bank.read_partition)),
         ]
         # As of the cycle in which the grant was read: one that is given then is not shown yet.
+        shown = self.held & ~self.hidden
         m.d.sync += [
-            held.eq(self.held.bit_select(reader, 1)),
-            live.eq(self.live.bit_select(reader, 1)),
-            kind.eq((self.for_cpu & self.held).bit_select(reader, 1)),
-            told.eq((self.for_cpu & self.live).bit_select(reader, 1)),
-            busy.eq((self.busy & self.held).bit_select(reader, 1)),
+            held.eq(shown.bit_select(reader, 1)),
+            live.eq((self.live & shown).bit_select(reader, 1)),
+            kind.eq((self.for_cpu & shown).bit_select(reader, 1)),
+            told.eq((self.for_cpu & self.live & shown).bit_select(reader, 1)),
+            busy.eq((self.busy & shown).bit_select(reader, 1)),
         ]
         m.d.comb += lock.id.eq(Mux(held, self.grant.dst_id, 0))
         for word in (value.grant_state, lock):

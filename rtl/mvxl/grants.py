@@ -11,7 +11,7 @@ it.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,12 +44,15 @@ class GrantUnit(wiring.Component):
     -------
     partition : In(config.partition_bits)
         Whose grant the front end looks at.
+    rest : In(1)
+        0 in the first cycle of a new `partition`, then 1.
     grant : Out(Grant)
-        Two cycles later: its grant, or the last one it had.
+        Two cycles later, or three for `position`, `count` and `tag`: its grant, or the last one it
+        had. Without `kind` and `src_id`.
     releasing : In(1)
         The front end looks at it for a RELEASE.
     limit : Out(32)
-        Two cycles later: bytes that an MVXL, or a RELEASE, may name. All of the grant; but for a
+        Three cycles later: bytes that an MVXL, or a RELEASE, may name. All of the grant; but for a
         RELEASE of kind ENGINE those that were moved and acknowledged, from its start and without a
         gap: anything, then, if `moving`.
     moving : Out(1)
@@ -60,9 +63,12 @@ class GrantUnit(wiring.Component):
         Bit p: the GRANT, or an MVXL, of partition p is in flight.
     for_cpu : Out(config.partitions)
         Bit p: the last grant of partition p is of kind CPU.
+    hidden : Out(config.partitions)
+        Bit p: what would be shown of partition p's grant is being written.
     give : In(struct {en, partition, grant})
         Partition p, which has none, gets a grant. The token in `grant` does not count: it is one
-        more than that of the last grant.
+        more than that of the last grant, which is looked at. Its `receiver` and `src_address` stay
+        for a second cycle.
     target : In(Target)
         Of the grant that was given in the cycle before.
     leave : In(struct {en, partition})
@@ -85,7 +91,7 @@ class GrantUnit(wiring.Component):
     reader : In(config.partition_bits)
         Whose grant is shown.
     shown, shown_target : Out
-        A cycle later. Anything, if the grant was given while `reader` was looked at.
+        A cycle later. Anything, if it was hidden. Of `shown` only `token`, `src_address`, `dst_id`.
     shown_acknowledged : Out(32)
         Combinational.
     """
@@ -97,6 +103,7 @@ class GrantUnit(wiring.Component):
         event = data.StructLayout({"en": 1, "partition": bits})
         super().__init__({
             "partition": In(bits),
+            "rest": In(1),
             "grant": Out(Grant(config)),
             "releasing": In(1),
             "limit": Out(OFFSET_BITS),
@@ -107,6 +114,7 @@ class GrantUnit(wiring.Component):
             "held": Out(everyone),
             "busy": Out(everyone),
             "for_cpu": Out(everyone),
+            "hidden": Out(everyone),
             "give": In(data.StructLayout(
                 {"en": 1, "partition": bits, "grant": Grant(config)})),
             "target": In(Target(config)),
@@ -132,31 +140,59 @@ class GrantUnit(wiring.Component):
         config = self.config
         everyone = range(config.partitions)
 
-        # Records. What a partition had last stays, so that its next token is another one: after a
-        # reset, too, and whatever it was before.
-        m.submodules.grants = grants = BlockMemory(
-            Grant(config), depth=config.partitions, reads=2)
+        # Records, in two rows, so that they fit into few block RAMs. What a partition had last stays,
+        # so that its next token is another one: after a reset, too, and whatever it was before.
+        place = Grant(config)
+        first = data.StructLayout({name: place.members[name] for name in (
+            "token", "src_address", "dst_id", "receiver", "notify")})
+        second = data.StructLayout({name: place.members[name] for name in (
+            "position", "count", "tag")})
+        row = data.UnionLayout({"first": first, "second": second})
+        m.submodules.grants = grants = BlockMemory(row, depth=2 << config.partition_bits, reads=2)
         m.submodules.targets = targets = BlockMemory(Target(config), depth=config.partitions)
-        given = Signal(Grant(config))
-        given_before = Signal(data.StructLayout({"en": 1, "partition": config.partition_bits}))
+        given = self.give.grant
+        given_before = Signal(data.StructLayout({
+            "en": 1, "partition": config.partition_bits, "dst_id": config.id_bits, "notify": 1}))
+        written = Signal(row)
+        rest_fetched = Signal()
         m.d.sync += [
-            given_before.en.eq(self.give.en), given_before.partition.eq(self.give.partition)]
+            given_before.en.eq(self.give.en), given_before.partition.eq(self.give.partition),
+            given_before.dst_id.eq(given.dst_id), given_before.notify.eq(given.notify)]
         m.d.comb += [
-            given.eq(self.give.grant),
-            given.token.eq(self.grant.token + 1),
-            grants.write_en.eq(self.give.en),
-            grants.write_row.eq(self.give.partition),
-            grants.write_data.eq(given),
+            self.hidden.eq(given_before.en << given_before.partition),
+            grants.write_en.eq(self.give.en | given_before.en),
+            grants.write_row.eq(Mux(given_before.en, given_before.partition << 1,
+                                    Cat(Const(1, 1), self.give.partition))),
+            grants.write_data.eq(written),
             targets.write_en.eq(given_before.en),
             targets.write_row.eq(given_before.partition),
             targets.write_data.eq(self.target),
-            grants.read_row[0].eq(self.partition),
-            grants.read_row[1].eq(self.reader),
+            grants.read_row[0].eq(Cat(self.rest, self.partition)),
+            grants.read_row[1].eq(self.reader << 1),
             targets.read_row[0].eq(self.reader),
-            self.shown.eq(grants.read_data[1]),
             self.shown_target.eq(targets.read_data[0]),
         ]
-        m.d.sync += self.grant.eq(grants.read_data[0])
+        # The second row first: its tag is there for one cycle only.
+        with m.If(given_before.en):
+            m.d.comb += [
+                written.first.token.eq(self.grant.token + 1),
+                written.first.src_address.eq(given.src_address),
+                written.first.dst_id.eq(given_before.dst_id),
+                written.first.receiver.eq(given.receiver),
+                written.first.notify.eq(given_before.notify),
+            ]
+        with m.Else():
+            for name in second.members:
+                m.d.comb += written.second[name].eq(given[name])
+        m.d.sync += rest_fetched.eq(self.rest)
+        with m.If(rest_fetched):
+            for name in second.members:
+                m.d.sync += self.grant[name].eq(grants.read_data[0].second[name])
+        with m.Else():
+            for name in first.members:
+                m.d.sync += self.grant[name].eq(grants.read_data[0].first[name])
+        for name in ("token", "src_address", "dst_id"):
+            m.d.comb += self.shown[name].eq(grants.read_data[1].first[name])
 
         # Acknowledged bytes: written when a GRANT or an MVXL is through, in two steps. The front
         # end looks when neither is under way, so that it never reads what is being written.
@@ -183,7 +219,7 @@ class GrantUnit(wiring.Component):
             # Both as of the same time; and a cycle longer, because what is read while it is written
             # is anything.
             self.limit.eq(Mux(self.releasing & ~self.for_cpu.bit_select(self.partition, 1),
-                              decided_on.read_data[0], grants.read_data[0].count)),
+                              decided_on.read_data[0], grants.read_data[0].second.count)),
             was_moving.eq(self.busy.bit_select(self.partition, 1)),
             self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),
         ]

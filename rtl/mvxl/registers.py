@@ -808,7 +808,7 @@ class RegisterBank(wiring.Component):
         with m.If(reading):
             m.d.sync += ram_word.eq(port.data)
         m.d.sync += stored_word.eq(ram_word)
-        words, early_words, rows = self._shown_words()
+        words, early_words, bit_kinds, rows = self._shown_words()
         m.submodules.rom = rom = Memory(
             shape=rows[0].shape(), depth=len(rows), init=rows, attrs={"rom_style": "block"})
         row = rom.read_port()
@@ -823,7 +823,7 @@ class RegisterBank(wiring.Component):
         is_readable = Signal()
         selected = Signal(len(words))
         selected_early = Signal(len(early_words))
-        stored_mask = Signal(WORD_BITS)
+        stored = Signal.like(row.data.stored)
         m.d.sync += [
             here.eq(Mux(target.in_manager, target.is_manager, target.is_partition)),
             was_reading.eq(reading),
@@ -832,7 +832,7 @@ class RegisterBank(wiring.Component):
             selected.eq(row.data.shown),
             selected_early.eq(row.data.shown_early),
             # All 0 while the RAM is scrubbed: it is not read then, and `ram_word` is an old one.
-            stored_mask.eq(Mux(self.ready, row.data.stored_mask, 0)),
+            stored.eq(Mux(self.ready, row.data.stored, 0)),
             self.read_violation.en.eq(
                 was_reading & here & ~is_privileged & row.data.privileged),
             self.read_violation.partition.eq(target.partition),
@@ -850,18 +850,18 @@ class RegisterBank(wiring.Component):
             m.d.sync += [
                 bus.rdata.eq(Mux(is_readable, _any_of([
                     *(Mux(chosen, word, 0) for chosen, word in zip(selected, words)), *caught])
-                    | stored_word & stored_mask, 0)),
+                    | stored_word & Cat(stored[kind] for kind in bit_kinds), 0)),
                 bus.rresp.eq(Mux(is_readable, Response.OKAY, self._refusal)),
             ]
 
-    def _shown_words(self) -> tuple[list[Value], list[Value], list[data.Const]]:
-        """The words that are not in the RAM, those that are early, and the ROM: what the words of
-        the pages read as.
+    def _shown_words(self) -> tuple[list[Value], list[Value], list[int], list[data.Const]]:
+        """The words that are not in the RAM, those of them that are early, the kinds of bits, and
+        the ROM: what the words of the pages read as.
 
         Rows of the ROM are words of a partition's page, and behind them those of the manager's.
-        `shown` and `shown_early` have a bit for each of the words that are not in the RAM,
-        `stored_mask` the bits that are. `privileged`: it asks for privilege, whether it is readable
-        or not.
+        `shown` and `shown_early` have a bit for each of the words that are not in the RAM. `stored`
+        has one for each kind of bits, where bits are of one kind if they are in the RAM in the same
+        words. `privileged`: it asks for privilege, whether it is readable or not.
         """
         words: dict[tuple[bool, str], Value] = {}
         early_words: dict[tuple[bool, str], Value] = {}
@@ -886,13 +886,21 @@ class RegisterBank(wiring.Component):
                     found[in_manager * half + offset // WORD_BYTES] = {
                         "readable": register.is_readable,
                         "privileged": register.privileged,
-                        "stored_mask": register.mask if register.is_stored else 0,
+                        "stored": register.mask if register.is_stored else 0,
                         **chosen,
                     }
+        # A narrow ROM needs fewer block RAMs.
+        masks = [row["stored"] for row in found.values()]
+        columns = [tuple(mask >> bit & 1 for mask in masks) for bit in range(WORD_BITS)]
+        kinds = sorted(set(columns))
+        for row in found.values():
+            row["stored"] = sum((row["stored"] >> columns.index(kind) & 1) << number
+                                for number, kind in enumerate(kinds))
         layout = data.StructLayout({
-            "readable": 1, "privileged": 1, "stored_mask": WORD_BITS,
+            "readable": 1, "privileged": 1, "stored": len(kinds),
             "shown": len(words), "shown_early": len(early_words)})
         return (list(words.values()), list(early_words.values()),
+                [kinds.index(column) for column in columns],
                 [layout.const(found.get(i)) for i in range(2 * half)])
 
     @property
