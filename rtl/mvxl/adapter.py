@@ -260,7 +260,10 @@ class Adapter(wiring.Component):
                 taker.payload.eq(completion.completions.payload),
                 ready[i].eq(taken[i] | taker.ready),
             ]
-        m.d.comb += completion.completions.ready.eq(ready.all())
+        m.d.comb += [
+            completion.completions.ready.eq(ready.all()),
+            events.oncoming.eq(completion.oncoming),
+        ]
         with m.If(completion.completions.valid):
             m.d.sync += taken.eq(Mux(ready.all(), 0, ready))
 
@@ -281,6 +284,7 @@ class Adapter(wiring.Component):
             control.reached.eq(events.reached),
             control.events_there.eq(events.some_waiting),
             control.event.eq(events.event),
+            control.event_there.eq(events.event_there),
             control.completed_count.eq(events.completed),
             counters.snapshot.eq(control.snapshot),
             counters.sender.eq(control.counter_sender),
@@ -288,6 +292,7 @@ class Adapter(wiring.Component):
             counters.none.eq(control.counter_none),
             counters.which.eq(control.counter_which),
             control.counter_value.eq(counters.value),
+            control.counter_there.eq(counters.there),
             control.snapshot_pending.eq(counters.pending),
             faults.read_fault.eq(engine.read_fault),
             faults.fault.eq(completion.fault),

@@ -155,6 +155,8 @@ class CompletionUnit(wiring.Component):
     releases : Out(stream.Signature(Release))
     completions : Out(stream.Signature(Completion))
         All but the manager's moves.
+    oncoming : Out(config.partition_bits)
+        Partition of a completion, in the cycle before it shows.
     completed : Out(struct {en, partition, kind, command, failed, dropped})
         The oldest of what was accepted has ended, in the cycle before. `command`: it is a command
         of the partition; `failed`: with a bus error or a timeout; `dropped`: its partition is in
@@ -192,6 +194,7 @@ class CompletionUnit(wiring.Component):
             "down": In(1),
             "releases": Out(stream.Signature(Release(config))),
             "completions": Out(stream.Signature(Completion(config))),
+            "oncoming": Out(bits),
             "completed": Out(data.StructLayout({
                 "en": 1, "partition": bits, "kind": Kind, "command": 1, "failed": 1,
                 "dropped": 1})),
@@ -273,7 +276,7 @@ class CompletionUnit(wiring.Component):
 
         done = Signal()
         report = self.completions.payload
-        m.d.comb += in_flight.o.ready.eq(done)
+        m.d.comb += [in_flight.o.ready.eq(done), self.oncoming.eq(head.partition)]
         m.d.sync += [
             self.completed.en.eq(done),
             self.completed.kind.eq(head.kind),

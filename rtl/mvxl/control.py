@@ -60,15 +60,15 @@ class Control(wiring.Component):
         Something that was in flight has ended, with `completed_status : In(Status)`.
     settled : In(1)
         No access is outstanding that belongs to anything that has ended.
-    room_freed, pop, compare, events_waiting, events_there, reached, event, completed_count,
-    events_clear, events_cleared
+    room_freed, pop, compare, events_waiting, events_there, reached, event, event_there,
+    completed_count, events_clear, events_cleared
         As of `EventUnit`.
     live, expired, ending, held, busy, for_cpu, hidden, revoke, revoked, force, lease, grant_reader,
     grant, grant_target, grant_acknowledged
         As of `GrantUnit`, where the last four are reader, shown, shown_target,
         shown_acknowledged.
     snapshot, snapshot_pending, counter_sender, counter_receiver, counter_none, counter_which,
-    counter_value
+    counter_value, counter_there
         As of `CounterUnit`.
     timeout, up, down, channel
         As of `Watchdog`.
@@ -138,6 +138,7 @@ class Control(wiring.Component):
             "events_there": In(everyone),
             "reached": In(everyone),
             "event": In(Event(config)),
+            "event_there": In(1),
             "completed_count": In(COMPLETED_BITS),
             "events_clear": Out(data.StructLayout({"en": 1, "partition": bits})),
             "events_cleared": In(1),
@@ -163,6 +164,7 @@ class Control(wiring.Component):
             "counter_none": Out(1),
             "counter_which": Out(Counter),
             "counter_value": In(COUNTER_BITS),
+            "counter_there": In(1),
             "timeout": Out(data.StructLayout({"en": 1, "cycles": WAIT_BITS})),
             "up": Out(1),
             "down": In(1),
@@ -387,7 +389,10 @@ class Control(wiring.Component):
             bank.partition_value.status.rejected.eq(
                 rejected.bit_select(bank.read_partition, 1)),
         ]
-        m.d.comb += bank.partition_value.rejected.count.eq(rejections.read_data[0])
+        m.d.comb += [
+            bank.partition_value.rejected.count.eq(rejections.read_data[0]),
+            bank.partition_shown.rejected.eq(1),
+        ]
         with m.If(rejecting):
             m.d.sync += [uncounted.eq(1), uncounted_of.eq(write.partition)]
         with m.Elif(next_counts):
@@ -424,7 +429,10 @@ class Control(wiring.Component):
             value.config.partition.eq(reader),
         ]
         self._sizes(m, value.config)
-        m.d.comb += value.completed.count.eq(self.completed_count)
+        shown = bank.partition_shown
+        m.d.comb += [value.completed.count.eq(self.completed_count), shown.completed.eq(1)]
+        for name in ("event_info", "event_id", "event_offset", "event_count"):
+            m.d.comb += shown[name].eq(self.event_there)
 
         # RECEIVE: of an entry that the reader owns, otherwise 0, in the same time. The two copies
         # are 16 bytes apart.
@@ -437,8 +445,10 @@ class Control(wiring.Component):
         writing = Signal()
         m.d.sync += named.eq(~(receive_id.read_data[0] >> config.id_bits).any())
         m.d.comb += [
-            value.receive_cursor.cursor.eq(Mux(mine, self.query_cursor, 0)),
-            value.receive_head.head.eq(Mux(mine, self.query_head, 0)),
+            value.receive_cursor.cursor.eq(self.query_cursor),
+            value.receive_head.head.eq(self.query_head),
+            shown.receive_cursor.eq(mine),
+            shown.receive_head.eq(mine),
             writing.eq(write.strobe.receive_id | write.strobe.receive2_id),
             receive_id.write_en.eq(writing | (sweep.en & ~sweep.held_up)),
             receive_id.write_row.eq(Mux(
@@ -494,6 +504,7 @@ class Control(wiring.Component):
     def _grant_state(self, m: Module, bank: RegisterBank) -> None:
         """What a partition and the manager read of a grant."""
         value = bank.partition_value
+        shown = bank.partition_shown
         lock = bank.manager_value.partition_lock
         reader = self.grant_reader
         held = Signal()
@@ -505,29 +516,38 @@ class Control(wiring.Component):
             reader.eq(Mux(bank.read_manager, bank.read_index, bank.read_partition)),
         ]
         # As of the cycle in which the grant was read: one that is given then is not shown yet.
-        shown = self.held & ~self.hidden
+        there = self.held & ~self.hidden
         m.d.sync += [
-            held.eq(shown.bit_select(reader, 1)),
-            live.eq((self.live & shown).bit_select(reader, 1)),
-            kind.eq((self.for_cpu & shown).bit_select(reader, 1)),
-            told.eq((self.for_cpu & self.live & shown).bit_select(reader, 1)),
-            busy.eq((self.busy & shown).bit_select(reader, 1)),
+            held.eq(there.bit_select(reader, 1)),
+            live.eq((self.live & there).bit_select(reader, 1)),
+            kind.eq((self.for_cpu & there).bit_select(reader, 1)),
+            told.eq((self.for_cpu & self.live & there).bit_select(reader, 1)),
+            busy.eq((self.busy & there).bit_select(reader, 1)),
         ]
-        m.d.comb += lock.id.eq(Mux(held, self.grant.dst_id, 0))
+        m.d.comb += [
+            lock.id.eq(self.grant.dst_id),
+            bank.manager_shown.partition_lock.eq(held),
+            shown.grant_state.eq(1),
+        ]
         for word in (value.grant_state, lock):
             m.d.comb += [
                 word.held.eq(held), word.live.eq(live), word.kind.eq(kind), word.busy.eq(busy)]
         m.d.comb += [
-            value.grant_token.token.eq(Mux(live, self.grant.token, 0)),
-            value.grant_acknowledged.count.eq(Mux(live, self.grant_acknowledged, 0)),
-            value.grant_first.count.eq(Mux(told, self.grant_target.first, 0)),
+            value.grant_token.token.eq(self.grant.token),
+            value.grant_acknowledged.count.eq(self.grant_acknowledged),
+            value.grant_first.count.eq(self.grant_target.first),
+            shown.grant_token.eq(live),
+            shown.grant_acknowledged.eq(live),
+            shown.grant_first.eq(told),
         ]
         for name, address in (("src", self.grant.src_address),
                               ("dst", self.grant_target.address),
                               ("next", self.grant_target.next)):
             m.d.comb += [
-                value[f"grant_{name}_lo"].address.eq(Mux(told, address[:32], 0)),
-                value[f"grant_{name}_hi"].address.eq(Mux(told, address[32:], 0)),
+                value[f"grant_{name}_lo"].address.eq(address[:32]),
+                value[f"grant_{name}_hi"].address.eq(address[32:]),
+                shown[f"grant_{name}_lo"].eq(told),
+                shown[f"grant_{name}_hi"].eq(told),
             ]
 
     def _settings(self, m: Module, bank: RegisterBank) -> None:
@@ -962,20 +982,23 @@ class Control(wiring.Component):
             value.memory_state.channel.eq(self.channel),
             self.counter_which.eq(bank.read_word[1:3]),
         ]
+        shown = bank.manager_shown
+        recorded = Signal()
         m.d.comb += [
             value.counter_lo.count.eq(self.counter_value[:32]),
             value.counter_hi.count.eq(self.counter_value[32:]),
+            shown.counter_lo.eq(self.counter_there),
+            shown.counter_hi.eq(self.counter_there),
+            recorded.eq(self.fault_valid.bit_select(reader, 1)),
+            value.partition_fault_info.valid.eq(1),
+            value.partition_fault_info.direction.eq(self.fault_write),
+            value.partition_fault_info.status.eq(self.fault_status),
+            value.partition_fault_info.lost.eq(self.fault_lost),
+            value.partition_fault_address_lo.address.eq(self.fault_address[:32]),
+            value.partition_fault_address_hi.address.eq(self.fault_address[32:]),
         ]
-        recorded = Signal()
-        m.d.comb += recorded.eq(self.fault_valid.bit_select(reader, 1))
-        for field, source in (
-                (value.partition_fault_info.valid, 1),
-                (value.partition_fault_info.direction, self.fault_write),
-                (value.partition_fault_info.status, self.fault_status),
-                (value.partition_fault_info.lost, self.fault_lost),
-                (value.partition_fault_address_lo.address, self.fault_address[:32]),
-                (value.partition_fault_address_hi.address, self.fault_address[32:])):
-            m.d.comb += field.eq(Mux(recorded, source, 0))
+        for name in ("info", "address_lo", "address_hi"):
+            m.d.comb += shown[f"partition_fault_{name}"].eq(recorded)
         self._sizes(m, value.config)
         pending = self._interrupts(
             m, bank.map.manager, bank.manager_write,

@@ -426,7 +426,7 @@ class Engine(wiring.Component):
     write_error : In(config.agents)
         Bit a: agent a's write was answered with an error; it is stopped.
     halt : In(config.agents)
-        Bit a: agent a is stopped, from the next burst on.
+        Bit a: agent a is stopped, from the cycle after on; not within a burst.
     idle : In(config.agents)
         Bit a: nothing of agent a is in flight.
     down : In(1)
@@ -562,8 +562,8 @@ class Engine(wiring.Component):
         write_stop = Signal(config.agents)
         faulty = Signal(config.agents)
         m.d.comb += [
-            read_side.stop.eq(read_stop | self.halt),
-            write_side.stop.eq(write_stop | self.halt),
+            read_side.stop.eq(read_stop),
+            write_side.stop.eq(write_stop),
             faulty.eq(read_side.fault.en << read_side.fault_agent),
             self.read_fault.eq(read_side.fault),
             self.read_fault.en.eq(read_side.fault.en & ~(read_stop | 1 << config.manager)
@@ -571,8 +571,8 @@ class Engine(wiring.Component):
         ]
         # An agent in reset stays stopped until nothing of it is in flight, as after an error.
         m.d.sync += [
-            read_stop.eq((read_stop | faulty | self.write_error | self.halt) & ~self.idle),
-            write_stop.eq(
-                (write_stop | write_side.spoilt | self.write_error | self.halt) & ~self.idle),
+            read_stop.eq(((read_stop | faulty | self.write_error) & ~self.idle) | self.halt),
+            write_stop.eq(((write_stop | write_side.spoilt | self.write_error) & ~self.idle)
+                          | self.halt),
         ]
         return m

@@ -49,6 +49,8 @@ class EventUnit(wiring.Component):
     completions : In(stream.Signature(Completion))
         COMPLETED counts in the cycle after one shows, its events follow; taken every 2 or 3
         cycles.
+    oncoming : In(config.partition_bits)
+        Partition of a completion, in the cycle before it shows.
     started : In(struct {en, partition})
         A command was accepted: it takes a slot of its partition.
     event_room : Out(config.partitions)
@@ -77,8 +79,8 @@ class EventUnit(wiring.Component):
         Bit p: COMPLETED has reached COMPLETED_COMPARE.
     partition : In(config.partition_bits)
         Whose state is read:
-    event : Out(Event)
-        Its oldest event, 0 if there is none; a cycle after `partition`.
+    event, event_there : Out(Event), Out(1)
+        Its oldest event, and whether there is one; a cycle after `partition`.
     completed : Out(32)
         Its COMPLETED; combinational.
     """
@@ -91,6 +93,7 @@ class EventUnit(wiring.Component):
         super().__init__({
             "ready": Out(1),
             "completions": In(stream.Signature(Completion(config))),
+            "oncoming": In(bits),
             "started": In(data.StructLayout({"en": 1, "partition": bits})),
             "event_room": Out(config.partitions),
             "quota_receiver": In(bits),
@@ -109,6 +112,7 @@ class EventUnit(wiring.Component):
             "reached": Out(config.partitions, init=(1 << config.partitions) - 1),
             "partition": In(bits),
             "event": Out(Event(config)),
+            "event_there": Out(1),
             "completed": Out(COMPLETED_BITS),
         })
 
@@ -121,13 +125,16 @@ class EventUnit(wiring.Component):
         own_slots = config.own_event_slots
         done = self.completions.payload
 
-        # COMPLETED and its compare value. A write of the latter, a completion and a reset do not
-        # go through in one cycle, so that they share a port and an adder; each has the two compared
-        # in the cycle behind it.
+        # COMPLETED and its compare value. Fetch a count, count, compare. A write of the compare
+        # value, a completion and a reset do not go through together: what is fetched is what was
+        # written last, and each has the two compared in the cycle behind it.
         m.submodules.counts = counts = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, reads=2)
         m.submodules.compares = compares = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, zeroed=True)
+        fetched = Signal(COMPLETED_BITS)
+        fetched_compare = Signal()      # it was fetched for a write of the compare value
+        compare_partition = Signal(config.partition_bits)
         counting = Signal()
         new_count = Signal(COMPLETED_BITS)
         counted = Signal(config.partition_bits)
@@ -136,23 +143,28 @@ class EventUnit(wiring.Component):
         compared_count = Signal(COMPLETED_BITS)
         distance = Signal(COMPLETED_BITS)
         m.d.comb += [
-            counts.read_row[0].eq(counted),
+            counts.read_row[0].eq(Mux(self.compare.en, self.compare.partition, Mux(
+                self.completions.valid, done.partition, self.oncoming))),
             counts.read_row[1].eq(self.partition),
             self.completed.eq(counts.read_data[1]),
-            counted.eq(Mux(self.compare.en, self.compare.partition,
-                           Mux(self.cleared, self.clear.partition, done.partition))),
-            new_count.eq(Mux(self.cleared, 0, counts.read_data[0] + ~self.compare.en)),
+            counted.eq(Mux(fetched_compare, compare_partition, Mux(
+                self.cleared, self.clear.partition, done.partition))),
+            new_count.eq(Mux(self.cleared, 0, fetched + ~fetched_compare)),
             counts.write_en.eq(counting | self.cleared),
             counts.write_row.eq(counted),
             counts.write_data.eq(new_count),
             compares.write_en.eq(self.compare.en | self.cleared),
-            compares.write_row.eq(counted),
+            compares.write_row.eq(Mux(
+                self.cleared, self.clear.partition, self.compare.partition)),
             compares.write_data.eq(Mux(self.cleared, 0, self.compare.value)),
             compares.read_row[0].eq(compared),
             distance.eq(compared_count - compares.read_data[0]),
         ]
         m.d.sync += [
-            comparing.eq(self.compare.en | counting | self.cleared),
+            fetched.eq(counts.read_data[0]),
+            fetched_compare.eq(self.compare.en),
+            compare_partition.eq(self.compare.partition),
+            comparing.eq(fetched_compare | counting | self.cleared),
             compared.eq(counted),
             compared_count.eq(new_count),
         ]
@@ -230,13 +242,12 @@ class EventUnit(wiring.Component):
         # The oldest event, for reading.
         read = events.read_port(domain="comb")
         row = Signal(Event(config))
-        there = Signal()
         m.d.comb += read.addr.eq(Cat(heads[self.partition], self.partition))
         m.d.sync += [
-            there.eq(self.some_waiting.bit_select(self.partition, 1)),
+            self.event_there.eq(self.some_waiting.bit_select(self.partition, 1)),
             row.eq(read.data),
         ]
-        m.d.comb += self.event.eq(Mux(there, row, 0))
+        m.d.comb += self.event.eq(row)
 
         # A popped event gives its slot back, three cycles later.
         popped = Signal(2)
@@ -305,9 +316,11 @@ class EventUnit(wiring.Component):
 
         with m.FSM():
             with m.State("COUNT"):
-                with m.If(self.clear.en & ~self.compare.en):
+                with m.If(self.compare.en | fetched_compare):
+                    pass
+                with m.Elif(self.clear.en):
                     m.d.comb += self.cleared.eq(1)
-                with m.Elif(self.completions.valid & ~self.compare.en):
+                with m.Elif(self.completions.valid):
                     m.d.comb += counting.eq(done.command & ~done.dropped)
                     m.next = "SENDER"
             with m.State("SENDER"):

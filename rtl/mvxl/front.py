@@ -112,8 +112,8 @@ class FrontEnd(wiring.Component):
     requests : In(stream.Signature(Request))
         Taken in the cycle of its decision.
     circumstances : In(Circumstances)
-        Of the request's partition; looked at in the cycle before the decision. What they say of
-        others' waits and of permission is of one cycle earlier.
+        Of the request's partition; looked at in the cycle before the decision. They are of one
+        cycle earlier, but for `expired`, `waited` and `waits_on`.
     down : In(1)
         The memory port is down: every command ends TIMEOUT.
     looking : Out(1)

@@ -140,8 +140,8 @@ class GrantUnit(wiring.Component):
         config = self.config
         everyone = range(config.partitions)
 
-        # Records, in two rows, so that they fit into few block RAMs. What a partition had last stays,
-        # so that its next token is another one: after a reset, too, and whatever it was before.
+        # Records, in two rows, so that they fit into few block RAMs. What a partition had last
+        # stays, so that its next token is another one: after a reset, too, and whatever it was.
         place = Grant(config)
         first = data.StructLayout({name: place.members[name] for name in (
             "token", "src_address", "dst_id", "receiver", "notify")})

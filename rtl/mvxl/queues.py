@@ -400,18 +400,17 @@ class CommandQueues(wiring.Component):
             m.d.comb += waits_too[q].eq(
                 blocked[q] & (wait_id[q] == current_dst) & (current.partition != q))
         m.d.comb += [
-            at.resetting.eq(self.resetting.bit_select(current.partition, 1)),
             wants_cpu.eq(current.command.dst_offset[0]),
-            at.halted.eq(self.halted.bit_select(current.partition, 1)),
-            at.idle.eq(self.idle.bit_select(current.partition, 1)),
-            at.cancelled.eq(cancelled.bit_select(current.partition, 1)),
             at.expired.eq(timer.expired),
             at.waited.eq(timer.waited),
             at.waits_on.eq(waits_on[current.partition]),
         ]
-        # Looked at a cycle earlier: all but the manager's settings stays as it is from the second
-        # cycle of a slot on.
+        # Looked at a cycle earlier. What the decision before has changed is seen then.
         m.d.sync += [
+            at.resetting.eq(self.resetting.bit_select(current.partition, 1)),
+            at.halted.eq(self.halted.bit_select(current.partition, 1)),
+            at.idle.eq(self.idle.bit_select(current.partition, 1)),
+            at.cancelled.eq(cancelled.bit_select(current.partition, 1)),
             at.permitted.eq((enabled & Mux(
                 current.command.op != Op.GRANT, ~0, Mux(
                     wants_cpu, may_get[GrantKind.CPU], may_get[GrantKind.ENGINE]))

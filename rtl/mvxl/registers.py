@@ -235,6 +235,11 @@ class Page:
         """The words that hardware supplies, by `source`."""
         return data.StructLayout({r.source: r.layout for r in self if r.is_supplied})
 
+    @property
+    def flags(self) -> data.StructLayout:
+        """A bit for each early word that hardware supplies, by `source`."""
+        return data.StructLayout({r.source: 1 for r in self if r.is_supplied and r.early})
+
 
 @dataclass(frozen=True)
 class RegisterMap:
@@ -587,6 +592,8 @@ class RegisterBank(wiring.Component):
         registers are sampled at the end of the second of these cycles.
     manager_value : In(map.manager.values)
         The same of the manager's page; words in its array are for `read_index`.
+    partition_shown, manager_shown : In(map.partition.flags), In(map.manager.flags)
+        Early words with 0 here read as 0; sampled with them.
 
     Attributes
     ----------
@@ -610,6 +617,8 @@ class RegisterBank(wiring.Component):
     read_index: Signal
     partition_value: data.View
     manager_value: data.View
+    partition_shown: data.View
+    manager_shown: data.View
 
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
@@ -633,6 +642,8 @@ class RegisterBank(wiring.Component):
             "read_index": Out(index_bits),
             "partition_value": In(self.map.partition.values),
             "manager_value": In(self.map.manager.values),
+            "partition_shown": In(self.map.partition.flags),
+            "manager_shown": In(self.map.manager.flags),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -808,7 +819,7 @@ class RegisterBank(wiring.Component):
         with m.If(reading):
             m.d.sync += ram_word.eq(port.data)
         m.d.sync += stored_word.eq(ram_word)
-        words, early_words, bit_kinds, rows = self._shown_words()
+        words, early_words, flags, bit_kinds, rows = self._shown_words()
         m.submodules.rom = rom = Memory(
             shape=rows[0].shape(), depth=len(rows), init=rows, attrs={"rom_style": "block"})
         row = rom.read_port()
@@ -821,6 +832,7 @@ class RegisterBank(wiring.Component):
         was_reading = Signal()
         is_privileged = Signal()
         is_readable = Signal()
+        is_shown = Signal()
         selected = Signal(len(words))
         selected_early = Signal(len(early_words))
         stored = Signal.like(row.data.stored)
@@ -829,6 +841,8 @@ class RegisterBank(wiring.Component):
             was_reading.eq(reading),
             is_privileged.eq(target.is_privileged),
             is_readable.eq(row.data.readable & here & (is_privileged | ~row.data.privileged)),
+            is_shown.eq(row.data.readable & here & (is_privileged | ~row.data.privileged)
+                        & ~_any_of(chosen & ~flag for chosen, flag in zip(selected_early, flags))),
             selected.eq(row.data.shown),
             selected_early.eq(row.data.shown_early),
             # All 0 while the RAM is scrubbed: it is not read then, and `ram_word` is an old one.
@@ -848,15 +862,16 @@ class RegisterBank(wiring.Component):
             caught.append(pair)
         with m.If(steps[2]):
             m.d.sync += [
-                bus.rdata.eq(Mux(is_readable, _any_of([
+                bus.rdata.eq(Mux(is_shown, _any_of([
                     *(Mux(chosen, word, 0) for chosen, word in zip(selected, words)), *caught])
                     | stored_word & Cat(stored[kind] for kind in bit_kinds), 0)),
                 bus.rresp.eq(Mux(is_readable, Response.OKAY, self._refusal)),
             ]
 
-    def _shown_words(self) -> tuple[list[Value], list[Value], list[int], list[data.Const]]:
-        """The words that are not in the RAM, those of them that are early, the kinds of bits, and
-        the ROM: what the words of the pages read as.
+    def _shown_words(self) -> tuple[
+            list[Value], list[Value], list[Value], list[int], list[data.Const]]:
+        """The words that are not in the RAM, those of them that are early, whether these are to be
+        shown, the kinds of bits, and the ROM: what the words of the pages read as.
 
         Rows of the ROM are words of a partition's page, and behind them those of the manager's.
         `shown` and `shown_early` have a bit for each of the words that are not in the RAM. `stored`
@@ -865,10 +880,12 @@ class RegisterBank(wiring.Component):
         """
         words: dict[tuple[bool, str], Value] = {}
         early_words: dict[tuple[bool, str], Value] = {}
+        flags: dict[tuple[bool, str], Value] = {}
         found: dict[int, dict[str, int]] = {}
         half = 1 << len(self.read_word)
-        for page, values in ((self.map.partition, self.partition_value),
-                             (self.map.manager, self.manager_value)):
+        for page, values, page_flags in (
+                (self.map.partition, self.partition_value, self.partition_shown),
+                (self.map.manager, self.manager_value, self.manager_shown)):
             in_manager = page is self.map.manager
             for register in page:
                 chosen = {"shown": 0, "shown_early": 0}
@@ -879,6 +896,9 @@ class RegisterBank(wiring.Component):
                     group.setdefault(key, Value.cast(values[register.source]) & register.mask
                                      if register.is_supplied else Const(register.reset))
                     chosen[kind] = 1 << list(group).index(key)
+                    if register.early:
+                        flags[key] = (page_flags[register.source] if register.is_supplied
+                                      else Const(1))
                 array = register.array
                 offsets = ([register.offset] if array is None else
                            [register.offset + i * array.stride for i in range(array.count)])
@@ -899,7 +919,7 @@ class RegisterBank(wiring.Component):
         layout = data.StructLayout({
             "readable": 1, "privileged": 1, "stored": len(kinds),
             "shown": len(words), "shown_early": len(early_words)})
-        return (list(words.values()), list(early_words.values()),
+        return (list(words.values()), list(early_words.values()), list(flags.values()),
                 [kinds.index(column) for column in columns],
                 [layout.const(found.get(i)) for i in range(2 * half)])
 
