@@ -337,10 +337,10 @@ class Control(wiring.Component):
             command.tag.eq(word.tag),
         ]
         with m.If(strobe.grant_command):
+            # Nothing else is in its row of that memory.
             m.d.comb += [
                 command.op.eq(Op.GRANT),
-                command.dst_offset.eq(
-                    registers["grant_command"].view(write.data).kind),
+                command.dst_offset[0].eq(registers["grant_command"].view(write.data).kind),
             ]
         with m.Elif(strobe.mvxl_command):
             m.d.comb += command.op.eq(Op.MVXL)

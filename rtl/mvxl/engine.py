@@ -508,7 +508,7 @@ class Engine(wiring.Component):
         m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
         m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))
         m.submodules.write_ends = write_ends = Queue(
-            WriteEnd(config), depth=config.writes_in_flight, block=True)
+            WriteEnd(config), depth=config.writes_in_flight, block=True, leisurely=True)
         m.submodules.write_responses = write_responses = SkidBuffer(1)
         wiring.connect(m, write_spans.o, write_side.spans)
         wiring.connect(m, rows.o, write_side.rows)

@@ -147,15 +147,13 @@ class EventUnit(wiring.Component):
                 self.completions.valid, done.partition, self.oncoming))),
             counts.read_row[1].eq(self.partition),
             self.completed.eq(counts.read_data[1]),
-            counted.eq(Mux(fetched_compare, compare_partition, Mux(
-                self.cleared, self.clear.partition, done.partition))),
+            counted.eq(Mux(self.cleared, self.clear.partition, done.partition)),
             new_count.eq(Mux(self.cleared, 0, fetched + ~fetched_compare)),
             counts.write_en.eq(counting | self.cleared),
             counts.write_row.eq(counted),
             counts.write_data.eq(new_count),
             compares.write_en.eq(self.compare.en | self.cleared),
-            compares.write_row.eq(Mux(
-                self.cleared, self.clear.partition, self.compare.partition)),
+            compares.write_row.eq(Mux(self.cleared, counted, self.compare.partition)),
             compares.write_data.eq(Mux(self.cleared, 0, self.compare.value)),
             compares.read_row[0].eq(compared),
             distance.eq(compared_count - compares.read_data[0]),
@@ -165,7 +163,7 @@ class EventUnit(wiring.Component):
             fetched_compare.eq(self.compare.en),
             compare_partition.eq(self.compare.partition),
             comparing.eq(fetched_compare | counting | self.cleared),
-            compared.eq(counted),
+            compared.eq(Mux(fetched_compare, compare_partition, counted)),
             compared_count.eq(new_count),
         ]
         for p in everyone:

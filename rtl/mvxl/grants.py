@@ -194,28 +194,34 @@ class GrantUnit(wiring.Component):
         for name in ("token", "src_address", "dst_id"):
             m.d.comb += self.shown[name].eq(grants.read_data[1].first[name])
 
-        # Acknowledged bytes: written when a GRANT or an MVXL is through, in two steps. The front
-        # end looks when neither is under way, so that it never reads what is being written.
+        # Acknowledged bytes: written when a GRANT or an MVXL is through, in three steps: sum,
+        # compare, write. The front end looks when neither is under way, so that it never reads what
+        # is being written.
         m.submodules.acknowledged = acknowledged = RowMemory(
             OFFSET_BITS, depth=config.partitions, reads=2)
         m.submodules.decided_on = decided_on = BlockMemory(OFFSET_BITS, depth=config.partitions)
         fresh = Signal(config.partitions)       # the GRANT is not through: it is the last one's
-        through = Signal(data.StructLayout(
+        summed = Signal(data.StructLayout(
             {"en": 1, "partition": config.partition_bits, "first": 1, "good": 1}))
         moved_end = Signal(OFFSET_BITS + 1)
-        no_gap = Signal()
+        known = acknowledged.read_data[0]
+        through = Signal.like(summed)
+        tells = Signal()        # it adds to what is known
         was_moving = Signal()
         m.d.comb += [
-            acknowledged.read_row[0].eq(self.moved.partition),
+            acknowledged.read_row[0].eq(summed.partition),
             acknowledged.read_row[1].eq(self.reader),
             decided_on.read_row[0].eq(self.partition),
             self.shown_acknowledged.eq(
                 Mux(fresh.bit_select(self.reader, 1), 0, acknowledged.read_data[1])),
         ]
         m.d.sync += [
-            *(through[name].eq(self.moved[name]) for name in through.shape().members),
+            *(summed[name].eq(self.moved[name]) for name in summed.shape().members),
             moved_end.eq(Mux(self.moved.first, 0, self.moved.offset + self.moved.count)),
-            no_gap.eq(self.moved.offset <= acknowledged.read_data[0]),
+            through.eq(summed),
+            # No gap before it, and not all of it known already.
+            tells.eq(summed.first | (
+                summed.good & (self.moved.offset <= known) & (moved_end > known))),
             # Both as of the same time; and a cycle longer, because what is read while it is written
             # is anything.
             self.limit.eq(Mux(self.releasing & ~self.for_cpu.bit_select(self.partition, 1),
@@ -227,9 +233,7 @@ class GrantUnit(wiring.Component):
             m.d.comb += [
                 memory.write_row.eq(through.partition),
                 memory.write_data.eq(moved_end),
-                # No gap before it, and not all of it known already.
-                memory.write_en.eq(through.en & (through.first | (
-                    through.good & no_gap & (moved_end > acknowledged.read_data[0])))),
+                memory.write_en.eq(through.en & tells),
             ]
 
         # Leases and revokes: a record a cycle is looked at, in turn. Fetch in two cycles, subtract,

@@ -828,27 +828,26 @@ class RegisterBank(wiring.Component):
             row.en.eq(bus.arready),
             row.addr.eq(Cat(here_next.word[:len(self.read_word)], here_next.in_manager)),
         ]
+        what = Signal(row.data.shape())     # block RAM is slow here, too
         here = Signal()             # it may be a register of the page
         was_reading = Signal()
         is_privileged = Signal()
+        answers = Signal()
         is_readable = Signal()
         is_shown = Signal()
-        selected = Signal(len(words))
-        selected_early = Signal(len(early_words))
-        stored = Signal.like(row.data.stored)
+        stored = Signal.like(what.stored)
+        m.d.comb += answers.eq(what.readable & here & (is_privileged | ~what.privileged))
         m.d.sync += [
+            what.eq(row.data),
             here.eq(Mux(target.in_manager, target.is_manager, target.is_partition)),
             was_reading.eq(reading),
             is_privileged.eq(target.is_privileged),
-            is_readable.eq(row.data.readable & here & (is_privileged | ~row.data.privileged)),
-            is_shown.eq(row.data.readable & here & (is_privileged | ~row.data.privileged)
-                        & ~_any_of(chosen & ~flag for chosen, flag in zip(selected_early, flags))),
-            selected.eq(row.data.shown),
-            selected_early.eq(row.data.shown_early),
+            is_readable.eq(answers),
+            is_shown.eq(answers & ~_any_of(
+                chosen & ~flag for chosen, flag in zip(what.shown_early, flags))),
             # All 0 while the RAM is scrubbed: it is not read then, and `ram_word` is an old one.
-            stored.eq(Mux(self.ready, row.data.stored, 0)),
-            self.read_violation.en.eq(
-                was_reading & here & ~is_privileged & row.data.privileged),
+            stored.eq(Mux(self.ready, what.stored, 0)),
+            self.read_violation.en.eq(was_reading & here & ~is_privileged & what.privileged),
             self.read_violation.partition.eq(target.partition),
             self.read_violation.address.eq(address[:self.map.partition.offset_bits]),
         ]
@@ -858,12 +857,12 @@ class RegisterBank(wiring.Component):
             pair = Signal(WORD_BITS, name=f"caught_{first}")
             m.d.sync += pair.eq(_any_of(
                 Mux(chosen, word, 0) for chosen, word in
-                zip(selected_early[first:first + 2], early_words[first:first + 2])))
+                zip(what.shown_early[first:first + 2], early_words[first:first + 2])))
             caught.append(pair)
         with m.If(steps[2]):
             m.d.sync += [
                 bus.rdata.eq(Mux(is_shown, _any_of([
-                    *(Mux(chosen, word, 0) for chosen, word in zip(selected, words)), *caught])
+                    *(Mux(chosen, word, 0) for chosen, word in zip(what.shown, words)), *caught])
                     | stored_word & Cat(stored[kind] for kind in bit_kinds), 0)),
                 bus.rresp.eq(Mux(is_readable, Response.OKAY, self._refusal)),
             ]
