@@ -212,7 +212,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         retiring: deque[int] = deque()          # through with their locks, oldest first
         released_now = open_completion = False
         announced = 0                           # `releases.payload.dst_id` in the cycle before
-        moved_before: tuple[int, int, int] | None = None
+        moved_before: tuple[int, ...] | None = None
+        oncoming_before = 0
         down = down_before = False
         down_since = completed_at_down = 0
         completed = 0
@@ -259,18 +260,19 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             ctx.set(unit.down, down)
             driven = list(halted)
             (_, _, end_taken, taken, release_valid, release_ready, release, valid, ready, report,
-             told, write_error, fault, moved, retired, settled) = await ctx.tick().sample(
+             told, write_error, fault, moved, retired, settled, oncoming) = await ctx.tick().sample(
                 unit.ends.ready, unit.responses.ready, unit.releases.valid,
                 unit.releases.ready, unit.releases.payload, unit.completions.valid,
                 unit.completions.ready, unit.completions.payload, unit.completed,
-                unit.write_error, unit.fault, unit.moved, unit.retired, unit.settled)
+                unit.write_error, unit.fault, unit.moved, unit.retired, unit.settled,
+                unit.oncoming)
             offered += accept
 
             # What was told: once, in order, with the first cycle of its completion.
             fault_due = None
             moved_due = None
-            assert moved_before in (None, (moved.partition, moved.offset, moved.count)), \
-                "moved does not stay"
+            assert moved_before in (None, (
+                moved.partition, moved.first, moved.offset, moved.count)), "moved does not stay"
             if told.en:
                 assert completed < offered - accept, "completed before it was accepted"
                 message = messages[completed]
@@ -335,7 +337,11 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 fault_due, "a fault record for each failure, and for no other"
             assert ((moved.partition, moved.first, moved.good, moved.offset, moved.count)
                     if moved.en else None) == moved_due, "moved is wrong"
-            moved_before = moved_due and (moved.partition, moved.offset, moved.count)
+            moved_before = moved_due and (
+                moved.partition, moved.first, moved.offset, moved.count)
+            if valid and not open_completion:
+                assert oncoming_before == report.partition, "a completion without warning"
+            oncoming_before = oncoming
             open_completion = bool(valid and not ready)
 
             # What is through with its lock: at once, or as the oldest orphan.

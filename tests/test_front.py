@@ -38,6 +38,10 @@ UNIT_BYTES = 64
 FULL_TURN = 31
 WORD = 1 << 32
 
+#: What of a grant is told two cycles after it was asked for, and what a cycle later.
+GRANT_FIRST = ("token", "src_address", "dst_id", "receiver", "notify")
+GRANT_REST = ("position", "count", "tag")
+
 #: Cycles from the first one of a slot to its decision: of a request; of an MVXL; of an order; of
 #: RELEASE and END.
 DECISION_CYCLES, MVXL_CYCLES, ORDER_CYCLES, ENDING_CYCLES = 3, 8, 4, 6
@@ -359,7 +363,9 @@ class Model:
         if advance:
             entry.cursor = (entry.cursor + flight.count) % WORD
             entry.position = flight.position
-        if flight.by_grant:
+        grant = self.grants[flight.partition]
+        # The partition may have a new one already.
+        if flight.by_grant and grant is not None and grant.state == "leaving":
             self.grants[flight.partition] = None
         return ({"dst_id": network_id, "advance": advance, "count": flight.count,
                  "position": flight.position}, not entry.in_flight)
@@ -388,7 +394,9 @@ class Driver:
         self.model = Model(unit.config)
         self.now = 0
         self.between = False    # no slot is under way
-        self.asked = 0          # the partition of which a grant was asked for in the cycle before
+        # Of which partition a grant was asked for in the cycle before, as `show_record` has it.
+        self.asked = (0, 1, 0)
+        self.record: dict[str, Any] = {}    # the grant that is told
         self.due: dict[int, dict[str, Any]] = {}
         self.served_order = True    # the first turn is a request's
         self.verdicts: list[Verdict] = []
@@ -404,19 +412,25 @@ class Driver:
         self.shown = [(replace(grant) if grant is not None else None)
                       for grant in self.model.grants]
 
-    def show_record(self, partition: int) -> None:
-        """What it tells of one partition, two cycles after that was asked for."""
+    def show_record(self, partition: int, rest: int, releasing: int) -> None:
+        """What it tells of one partition, two cycles after that was asked for, in two parts."""
         set_, dice = self.ctx.set, self.dice
         grant = self.shown[partition] if partition < len(self.shown) else None
-        if grant is not None:
-            set_(self.unit.grant, Grant(self.config).const(grant.record()))
-            set_(self.unit.acknowledged, grant.acknowledged)
-            set_(self.unit.moving, grant.moving != 0)
-        else:
-            set_(self.unit.grant, Grant(self.config).const(
-                {"token": dice.choice((0, self.model.tokens[0])), "count": dice.getrandbits(9)}))
-            set_(self.unit.acknowledged, dice.getrandbits(32))
-            set_(self.unit.moving, dice.getrandbits(1))
+        told = grant.record() if grant is not None else {
+            "token": dice.choice((0, self.model.tokens[0])), "count": dice.getrandbits(9)}
+        self.record |= {name: told.get(name, 0) for name in (GRANT_REST if rest else GRANT_FIRST)}
+        if not rest:
+            self.record |= {name: dice.getrandbits(8) for name in GRANT_REST}
+        self.record |= {"src_id": dice.randrange(self.config.entries), "kind": dice.getrandbits(1)}
+        set_(self.unit.grant, Grant(self.config).const(self.record))
+        limit = dice.getrandbits(32)
+        if grant is not None and rest:
+            if not releasing or grant.kind is GrantKind.CPU:
+                limit = grant.count
+            elif not grant.moving:
+                limit = grant.acknowledged
+        set_(self.unit.grant_limit, limit)
+        set_(self.unit.moving, dice.getrandbits(1) if grant is None else grant.moving != 0)
 
     def expect(self, cycle: int, **outputs: Any) -> None:
         self.due.setdefault(cycle, {}).update(outputs)
@@ -425,13 +439,15 @@ class Driver:
         unit = self.unit
         streams = (unit.verdicts, unit.proposed, unit.accepted, unit.reads, unit.writes)
         (_, _, looking, taken, order_taken, order_status, reserve, freed, freed_id, receiver,
-         sender, asked, give, target, leave, started, *rest) = await self.ctx.tick().sample(
+         sender, asked, second, releasing, give, target, leave, started, *rest) = await (
+             self.ctx.tick().sample(
             unit.looking, unit.requests.ready, unit.orders.ready, unit.order_status, unit.reserve,
             unit.freed, unit.freed_id, unit.quota_receiver, unit.quota_sender,
-            unit.grant_partition, unit.give, unit.target, unit.leave, unit.mvxl_started,
-            *(one.valid for one in streams), *(one.payload for one in streams))
-        self.show_record(self.asked)
-        self.asked = asked
+            unit.grant_partition, unit.grant_rest, unit.releasing, unit.give, unit.target,
+            unit.leave, unit.mvxl_started, *(one.valid for one in streams),
+            *(one.payload for one in streams)))
+        self.show_record(*self.asked)
+        self.asked = asked, second, releasing
         valids, payloads = rest[:5], rest[5:]
         expected = self.due.pop(self.now, {})
         if not self.between:
@@ -446,6 +462,9 @@ class Driver:
         for name, event in (("leave", leave), ("mvxl_started", started)):
             assert (event.partition if event.en else None) == expected.get(name), \
                 f"{name} in its cycle"
+        assert (None if second else asked) == expected.get("asked"), "asks in its cycle"
+        for name, value in expected.get("stays", {}).items():
+            assert give.grant[name] == value, "the grant does not stay"
         assert bool(give.en) == ("give" in expected), "give in its cycle"
         if give.en:
             partition, grant = expected["give"]
@@ -517,11 +536,13 @@ class Driver:
             self.expect(self.now, looking=True)
         if serves_order:
             assert task is not None
+            self.expect(self.now + 1, asked=task.partition)
             decision = (ENDING_CYCLES if task.kind in (OrderKind.RELEASE, OrderKind.END)
                         else ORDER_CYCLES)
             self._expect_order(task, self.now + decision)
         else:
             assert ask is not None
+            self.expect(self.now + 1, asked=ask.partition)
             decision = MVXL_CYCLES if ask.op == Op.MVXL.value else DECISION_CYCLES
             self._expect_request(ask, self.now + decision)
         freed = False
@@ -531,15 +552,21 @@ class Driver:
         if not serves_order and self.verdicts[-1] is Status.OK:
             assert ask is not None
             self.model.accept(ask)
+        # An order's row is looked up a cycle later than a request's.
+        release_step = 2 if serves_order else 1
         for step in range(decision + 1):
             self.surroundings(ask if step == decision - 1 and not serves_order else None)
-            if step == 1 and release is not None:
+            if step == release_step - 1 and release is not None:
+                self.ctx.set(self.unit.releases.payload, Release(self.config).const(
+                    {"dst_id": release[0], "advance": 1, "count": self.dice.getrandbits(32)}))
+            elif step == release_step and release is not None:
                 self.ctx.set(self.unit.releases.valid, 1)
                 self.ctx.set(self.unit.releases.payload, Release(self.config).const(payload))
                 if freed:
                     self.expect(self.now + 1, freed=release[0])
-            elif step == 2:
+            elif step == release_step + 1:
                 self.ctx.set(self.unit.releases.valid, 0)
+                self.ctx.set(self.unit.releases.payload, Release(self.config).from_bits(0))
             await self.cycle()
         self.offer(ask if serves_order else None, None if serves_order else task)
         self.show()
@@ -557,10 +584,11 @@ class Driver:
                 "partition": task.partition, "tag": grant.tag, "notify": grant.notify,
                 "dst_id": grant.dst_id, "receiver": grant.receiver, "offset": grant.position,
                 "count": count, "waited": 0}
+            accepted = {"kind": Kind.RELEASE, "status": Status.OK}
             if count:
-                record["next_position"] = self.model.entries[grant.dst_id].in_flight[-1].position
+                accepted["next_position"] = self.model.entries[grant.dst_id].in_flight[-1].position
             self.expect(decided, leave=task.partition, proposed=record)
-            self.expect(decided + 1, accepted={"kind": Kind.RELEASE, "status": Status.OK})
+            self.expect(decided + 1, accepted=accepted)
         if task.kind is OrderKind.MOVE:
             agent = self.config.manager
             self.expect(
@@ -593,13 +621,14 @@ class Driver:
                 "count": ask.count, "waited": ask.waited}
             if known:
                 record["receiver"] = dst.row.owner
+            accepted: dict[str, Any] = {
+                "kind": Kind[Op(ask.op).name] if granted else Kind.REFUSAL, "status": verdict}
             if granted:
                 record["offset"] = offset
             if granted and ask.op == Op.SEND.value:
-                record["next_position"] = dst.row.behind(offset, ask.count)
+                accepted["next_position"] = dst.row.behind(offset, ask.count)
             self.expect(decided, proposed=record)
-            self.expect(decided + 1, accepted={
-                "kind": Kind[Op(ask.op).name] if granted else Kind.REFUSAL, "status": verdict})
+            self.expect(decided + 1, accepted=accepted)
         if dst.row.valid and not is_mvxl:
             self.expect(decided - 1, quota=(dst.row.owner, ask.partition))
         if granted:
@@ -626,7 +655,8 @@ class Driver:
                  "src_id": ask.src_id, "dst_id": ask.dst_id, "receiver": dst.row.owner,
                  "src_address": source, "position": position, "count": ask.count}))
             self.expect(decided + 1, target={
-                "address": target, "first": first, "next": dst.row.base if rest else 0})
+                "address": target, "first": first, "next": dst.row.base if rest else 0},
+                stays={"receiver": dst.row.owner, "src_address": source})
             return
         self.expect(decided, reads=span(config, ask.partition, source, target, ask.count))
         self.expect(decided + 1, writes=span(
@@ -1037,6 +1067,7 @@ async def holds(unit: Driver) -> None:
     assert await unit.decide(Ask()) is Status.OK
     # From the second cycle of the slot on it is too late.
     unit.offer(Ask(), None)
+    unit.expect(unit.now + 1, asked=Ask().partition)
     unit._expect_request(Ask(), unit.now + DECISION_CYCLES)
     unit.model.accept(Ask())
     for step in range(DECISION_CYCLES + 1):
@@ -1487,9 +1518,10 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("send-right-not-looked-at", checks(Op.SEND), "~entry.valid | ~entry.may_send",
      "~entry.valid", DECISION),
     ("max-count-exclusive", checks(Op.SEND),
-     "(count > max_count)",
-     "(count >= max_count)",
+     "is_too_long.eq(count > max_count)",
+     "is_too_long.eq(count >= max_count)",
      DECISION),
+    ("no-bytes", checks(Op.SEND), "is_empty.eq(count == 0)", "is_empty.eq(0)", DECISION),
     ("enabled-before-halted", checks(Op.SEND),
      "(now.halted, Status.ABORTED)",
      "(now.halted & now.permitted, Status.ABORTED)",
@@ -1548,11 +1580,11 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "same_token",
      DECISION + "|the order's status"),
     ("source-of-a-grant-unbounded", checks(Op.MVXL, True),
-     "bounds.limit.eq(Mux(under_grant, grant.count, Cat(in_bytes, entry.length)))",
+     "bounds.limit.eq(Mux(under_grant, self.grant_limit, Cat(in_bytes, entry.length)))",
      "bounds.limit.eq(Cat(in_bytes, entry.length))", DECISION),
     ("mvcl-behind-the-cursor", checks(Op.MVCL),
-     "Mux(is_given, command.dst_offset, lock.filled)",
-     "Mux(is_mvxl, command.dst_offset, lock.filled)", DECISION),
+     "is_given, Used.DESTINATION_OFFSET, Mux(", "is_mvxl, Used.DESTINATION_OFFSET, Mux(",
+     DECISION),
     ("mvxl-notifies", checks(Op.MVXL, True), "dst_outside.eq(is_given & ",
      "dst_outside.eq(is_mvcl & ", DECISION),
     ("full-behind-own", checks(Op.SEND), "stuck | (is_send & ~locked & lock.held & ~bounds.fits)",
@@ -1616,11 +1648,11 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("ring-stays-at-the-end", goes_round,
      "entry.ring & over[-1], over",
      "entry.ring & beyond[-1], over",
-     "proposed"),
+     "accepted"),
     ("append-goes-round", random_slots,
      "entry.ring & over[-1], over",
      "over[-1], over",
-     "proposed"),
+     "accepted"),
     ("mvxl-not-behind-the-end", grants,
      "Mux(\n            step == 0, command.op == Op.MVXL, is_mvxl & (step < _MVXL_STEP - 3))",
      "0",
@@ -1629,15 +1661,22 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "with m.Elif(has_moved):",
      "with m.Elif(0):",
      "writes|reads"),
-    ("release-of-all", grants, "Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)",
-     "grant.count", "the order's status"),
-    ("release-of-what-the-engine-moved", grants,
-     "Mux(grant.kind == GrantKind.CPU, grant.count, self.acknowledged)", "self.acknowledged",
+    ("release-of-all", grants,
+     "with m.Elif(~bounds.fits):\n                    m.d.comb += order_status",
+     "with m.Elif(0):\n                    m.d.comb += order_status", "the order's status"),
+    ("release-of-what-is-granted", grants, "self.releasing.eq(is_ending)", "self.releasing.eq(0)",
      "the order's status"),
-    ("release-of-one-more", grants,
-     "too_many.eq(count > engine_limit)",
-     "too_many.eq(count > engine_limit + 1)",
-     "the order's status"),
+    ("release-of-one-more", grants, "Mux(under_grant, self.grant_limit, Cat(",
+     "Mux(under_grant, self.grant_limit + is_ending, Cat(", "the order's status"),
+    ("release-behind-what-is-filled", random_slots, "is_ending, Used.NOTHING, Used.FILLED",
+     "is_ending, Used.FILLED, Used.FILLED", "the order's status"),
+    ("behind-nothing", checks(Op.SEND), "is_ending, Used.NOTHING, Used.FILLED",
+     "is_ending, Used.NOTHING, Used.NOTHING", DECISION),
+    ("grant-asked-for-late", grants, "self.grant_rest.eq(step != 1)",
+     "self.grant_rest.eq(step != 2)", "asks in its cycle"),
+    ("position-behind-is-its-own", random_slots,
+     "self.accepted.payload.next_position.eq(next_position)",
+     "self.accepted.payload.next_position.eq(position)", "accepted"),
     ("release-while-moving", grants, "with m.Elif(moving):", "with m.Elif(0):",
      "the order's status"),
     ("end-with-bytes", grants, "Mux(order.kind == OrderKind.END, 0, order.count)",

@@ -45,14 +45,21 @@ class Driver:
         self.lapses: list[int] = []
         self.pulsed: list[Any] = []
         self.target: dict[str, int] | None = None   # of the grant that is given
-        self.lasting: dict[str, int] | None = None  # of `moved` in the cycle behind
+        # What of `moved`, and of the grant that is given, is there in the cycle behind.
+        self.lasting: dict[str, int] | None = None
+        self.given: dict[str, int] | None = None
+        self.hidden = 0         # due in this cycle
 
     async def cycle(self, cycles: int = 1) -> None:
         for _ in range(cycles):
-            _, _, lapsed = await self.ctx.tick().sample(self.unit.lapsed)
+            _, _, lapsed, give, hidden = await self.ctx.tick().sample(
+                self.unit.lapsed, self.unit.give, self.unit.hidden)
+            assert hidden == self.hidden, "hidden behind a new grant"
+            self.hidden = give.en << give.partition if not self.ctx.get(self.reset) else 0
             if lapsed.en:
                 self.lapses.append(lapsed.partition)
             self.now += 1
+            self.ctx.set(self.unit.rest, 1)
             for signal in self.pulsed:
                 self.ctx.set(signal, {})
             self.pulsed = []
@@ -60,6 +67,9 @@ class Driver:
             self.ctx.set(self.unit.moved, self.lasting or {
                 "partition": 0, "first": 1, "good": 1, "offset": 0, "count": TOP})
             self.lasting = None
+            if self.given is not None:
+                self.ctx.set(self.unit.give.grant, self.given)
+            self.given = None
             self.ctx.set(self.unit.target, self.target or {"address": 0xBAD, "first": 0xBAD})
             self.target = None
 
@@ -71,18 +81,27 @@ class Driver:
         if name == "moved":
             self.lasting = fields | {
                 flag: 1 - fields.get(flag, 0) for flag in ("first", "good")}
+        elif name == "give":
+            stays = {key: fields["grant"].get(key, 0) for key in ("receiver", "src_address")}
+            self.given = {"kind": 1, "src_id": 3, "dst_id": 3, "token": 0xBAD, "notify": 1,
+                          "tag": 0xBA, "position": 0xBAD, "count": 0xBAD} | stays
         self.pulsed.append(signal)
+
+    def look(self, partition: int) -> None:
+        """The front end looks at the partition from now on; the next cycle is the first one."""
+        self.ctx.set(self.unit.partition, partition)
+        self.ctx.set(self.unit.rest, 0)
 
     def give(self, partition: int = 0, kind: GrantKind = ENGINE, *, src_id: int = SRC,
              dst_id: int = DST, **grant: Any) -> None:
-        self.ctx.set(self.unit.partition, partition)
+        """To a partition that has been looked at."""
         self.target = grant.pop("target", None)
         self.pulse("give", partition, grant={
             "kind": kind, "src_id": src_id, "dst_id": dst_id, "token": 0xDEAD, **grant})
 
     async def granted(self, partition: int = 0, kind: GrantKind = ENGINE, **fields: Any) -> None:
         """A grant whose GRANT is through; it is given in the third cycle."""
-        self.ctx.set(self.unit.partition, partition)
+        self.look(partition)
         await self.cycle(2)
         self.give(partition, kind, **fields)
         await self.cycle()
@@ -101,12 +120,17 @@ class Driver:
         await self.cycle()
 
     async def looked_up(self, partition: int, releasing: int = 1) -> Any:
-        """(grant, limit, moving) for the front end, two cycles later."""
-        self.ctx.set(self.unit.partition, partition)
-        self.ctx.set(self.unit.releasing, releasing)
-        await self.cycle(2)
+        """(grant, limit, moving) for the front end: some of it two cycles later, the rest three."""
         get, unit = self.ctx.get, self.unit
-        return get(unit.grant), get(unit.limit), get(unit.moving)
+        self.look(partition)
+        self.ctx.set(unit.releasing, releasing)
+        await self.cycle(2)
+        first = get(unit.grant)
+        await self.cycle()
+        grant = get(unit.grant)
+        for name in ("token", "src_address", "dst_id", "receiver", "notify"):
+            assert first[name] == grant[name], "the record, two cycles later"
+        return grant, get(unit.limit), get(unit.moving)
 
     async def shown(self, partition: int) -> Any:
         """(grant, target), a cycle later."""
@@ -156,7 +180,10 @@ async def tokens(unit: Driver) -> None:
         for p in everyone:
             kind = (ENGINE, CPU)[(p + number) % 2]
             target = {"address": 0x1000 + p, "first": 5 + p, "next": number << 6}
-            await unit.granted(p, kind, tag=number, count=100 + p, src_id=p % 4, target=target)
+            await unit.granted(
+                p, kind, tag=number, count=100 + p, src_id=p % 4, dst_id=(p + number) % 4,
+                src_address=number << 8, position=number << 9, receiver=p, notify=p % 2,
+                target=target)
             assert unit.state(p) == "live"
             if number == 3:
                 unit.ctx.set(unit.unit.force, 1 << p)
@@ -168,11 +195,13 @@ async def tokens(unit: Driver) -> None:
                 grant, limit, _ = await unit.looked_up(p, releasing)
                 assert grant.token == number, "the token"
                 assert limit == (0 if kind is ENGINE and releasing else 100 + p), "the limit"
-            unit.ctx.set(unit.unit.partition, (p + 1) % unit.config.partitions)
+            unit.look((p + 1) % unit.config.partitions)
             shown, target = await unit.shown(p)
+            assert (grant.tag, grant.count, grant.position, grant.receiver, grant.notify) == (
+                number, 100 + p, number << 9, p, p % 2), "the record"
             for one in (grant, shown):
-                assert (one.token, one.kind, one.tag, one.count, one.src_id, one.dst_id) == (
-                    number, kind, number, 100 + p, p % 4, DST), "the record"
+                assert (one.token, one.src_address, one.dst_id) == (
+                    number, number << 8, (p + number) % 4), "the record"
             assert (target.address, target.first, target.next) == (
                 0x1000 + p, 5 + p, number << 6), "the target"
             await unit.gone(p)
@@ -182,6 +211,27 @@ async def tokens(unit: Driver) -> None:
 
 def test_tokens(name: str) -> None:
     simulate(tokens, name)
+
+
+async def shown_from_the_next_cycle_on(unit: Driver) -> None:
+    """A new grant is shown as soon as it is not hidden any more."""
+    for number in (1, 2):
+        for p in range(unit.config.partitions):
+            unit.ctx.set(unit.unit.reader, p)
+            unit.look(p)
+            await unit.cycle(3)
+            unit.give(p, src_address=number, receiver=p, target={"address": 5 + number})
+            await unit.cycle(3)
+            unit.ctx.set(unit.unit.reader, (p + 1) % unit.config.partitions)
+            shown, target = unit.ctx.get(unit.unit.shown), unit.ctx.get(unit.unit.shown_target)
+            assert (shown.token, shown.src_address, target.address) == (
+                number, number, 5 + number), "the record"
+            await unit.through(p, first=1, good=1)
+            await unit.gone(p)
+
+
+def test_a_new_grant_is_shown(name: str) -> None:
+    simulate(shown_from_the_next_cycle_on, name)
 
 
 async def tokens_after_reset(unit: Driver) -> None:
@@ -512,22 +562,31 @@ def test_a_new_grant_inherits_nothing(name: str) -> None:
 
 
 FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
-    ("token-repeats", tokens, "given.token.eq(self.grant.token + 1)",
-     "given.token.eq(self.grant.token)", "the token"),
-    ("token-of-the-front-end", tokens, "            given.token.eq(self.grant.token + 1),\n", "",
-     "the token"),
-    ("token-of-the-reset", tokens_after_reset, "given.token.eq(self.grant.token + 1),",
-     "]\n        given_one = Signal()\n        m.d.sync += given_one.eq(given_one | self.give.en)\n"
-     "        m.d.comb += [given.token.eq(Mux(given_one, self.grant.token, 0) + 1),", "the token"),
-    ("grant-a-cycle-late", tokens, "m.d.sync += self.grant.eq(grants.read_data[0])",
-     "late = Signal.like(self.grant)\n"
-     "        m.d.sync += [late.eq(grants.read_data[0]), self.grant.eq(late)]", "the token"),
+    ("token-repeats", tokens, "first.token.eq(self.grant.token + 1)",
+     "first.token.eq(self.grant.token)", "the token"),
+    ("token-of-the-front-end", tokens, "first.token.eq(self.grant.token + 1)",
+     "first.token.eq(given.token)", "the token"),
+    ("token-of-the-reset", tokens_after_reset, "written.first.token.eq(self.grant.token + 1),",
+     'written.first.token.eq(Mux(one := Signal(name="one"), self.grant.token, 0) + 1)]\n'
+     "            m.d.sync += one.eq(1)\n            m.d.comb += [", "the token"),
+    ("grant-a-cycle-late", tokens, "m.d.sync += rest_fetched.eq(self.rest)",
+     "fetched = Signal()\n        m.d.sync += [fetched.eq(self.rest), rest_fetched.eq(fetched)]",
+     "the token|the record"),
+    ("first-row-of-nobody", tokens, "Mux(given_before.en, given_before.partition << 1,",
+     "Mux(given_before.en, self.give.partition << 1,", "the token|the record"),
+    ("second-row-of-another", tokens, "Cat(Const(1, 1), self.give.partition)", "Const(1, 1)",
+     "the limit|the record"),
+    ("entry-of-a-cycle-later", tokens, "written.first.dst_id.eq(given_before.dst_id)",
+     "written.first.dst_id.eq(given.dst_id)", "the record"),
+    ("not-hidden", shown_from_the_next_cycle_on,
+     "self.hidden.eq(given_before.en << given_before.partition)", "self.hidden.eq(0)",
+     "hidden behind"),
     ("target-of-another", tokens, "targets.write_row.eq(given_before.partition)",
      "targets.write_row.eq(0)", "the target"),
     ("target-too-early", tokens, "targets.write_en.eq(given_before.en)",
      "targets.write_en.eq(self.give.en)", "the target"),
-    ("shown-of-the-front-end", tokens, "grants.read_row[1].eq(self.reader)",
-     "grants.read_row[1].eq(self.partition)", "the record"),
+    ("shown-of-the-front-end", tokens, "grants.read_row[1].eq(self.reader << 1)",
+     "grants.read_row[1].eq(self.partition << 1)", "the record"),
     ("free-at-once", states, "self.live | self.expired | self.ending | leaving",
      "self.live | self.expired | self.ending", "assert"),
     ("never-free", states, "with m.If(self.left.en & (self.left.partition == p)):",

@@ -554,6 +554,9 @@ class Bench:
             trace.early_supplied_for.append(asked[1])
             for manager in (False, True):
                 ctx.set(Value.cast(self._values(manager)), self._supplies(manager, asked, cycle))
+                flags = Value.cast(self._flags(manager))
+                if len(flags):
+                    ctx.set(flags, self._are_shown(manager, cycle))
             asked.pop(0)
             asked.append((ctx.get(bank.read_partition), ctx.get(bank.read_index),
                           ctx.get(bank.read_word), ctx.get(bank.read_manager)))
@@ -625,6 +628,19 @@ class Bench:
             if ctx.get(violation.en):
                 trace.violations.append(Violation(
                     cycle, is_write, ctx.get(violation.partition), ctx.get(violation.address)))
+
+    def _flags(self, manager: bool) -> Any:
+        return self.bank.manager_shown if manager else self.bank.partition_shown
+
+    def _are_shown(self, manager: bool, cycle: int) -> int:
+        """Which early words are shown in that cycle: half of them."""
+        bits = len(Value.cast(self._flags(manager)))
+        return random.Random(f"{self.seed}/shown/{manager}/{cycle}").getrandbits(bits)
+
+    def is_shown(self, manager: bool, name: str, cycle: int) -> bool:
+        """An early register's word counted in `cycle`."""
+        place = self._flags(manager).shape()[SHARED.get(name, name)].offset
+        return bool(self._are_shown(manager, cycle) >> place & 1)
 
     def _supplies(self, manager: bool, asked: list[tuple[int, int, int, int]], cycle: int) -> int:
         """All values of a page, for what was asked two cycles before and in the cycle before."""
@@ -775,6 +791,9 @@ def check(bench: Bench, model: Model, writes: list[Write], reads: list[Read],
             expected = (VERSION_WORD if place.access == "constant" else
                         bench.value(place.manager, number, place.offset // 4, place.name, sampled)
                         & place.mask)
+            if early and place.access != "constant" and not bench.is_shown(
+                    place.manager, place.name, sampled):
+                expected = 0
             assert read.word == expected, (read, place)
     assert sorted(trace.violations) == sorted(violations), "accesses without privilege"
 
@@ -868,12 +887,16 @@ def _early(text: str, number: int) -> str:
 
 def some_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, which: str,
                module: ModuleType = registers) -> None:
-    """Random accesses to a bank in which other registers are early."""
+    """Random accesses, and reads of each register, of a bank in which others are early."""
     source = tmp_path / f"{which}.rdl"
     source.write_text(EARLY[which](registers.SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(module, "register_map", lambda config: compile_map(config, source))
-        random_accesses(AdapterConfig(partitions=2), seed=which, count=250, module=module)
+        config = AdapterConfig(partitions=2)
+        random_accesses(config, seed=which, count=250, module=module)
+        bench = Bench(config, seed=2, module=module)
+        reads = [Read(address) for _ in range(3) for address in Model(config).places]
+        check(bench, Model(config), [], reads, bench.run([], reads))
 
 
 @pytest.mark.parametrize("which", EARLY)
@@ -1187,7 +1210,8 @@ PLANTED = [
      "self.write_violation.en.eq(both & whole &", "accesses without privilege"),
     ("violation-of-a-read-again-and-again", "was_reading & here & ~is_privileged",
      "here & ~is_privileged", "accesses without privilege"),
-    ("read-without-privilege", " & (is_privileged | ~row.data.privileged)", "", "Read"),
+    ("read-without-privilege", " & (is_privileged | ~row.data.privileged)),", "),", "Read"),
+    ("shown-without-privilege", " & (is_privileged | ~row.data.privileged)\n", "\n", "Read"),
     ("word-of-another-page", "Mux(target.in_manager, target.is_manager, target.is_partition)",
      "target.is_manager | target.is_partition | target.in_manager", "Read"),
     ("violation-of-another", "self.write_violation.partition.eq(taken.partition)",
@@ -1222,14 +1246,24 @@ PLANTED = [
     ("page-of-the-other-kind", "self.read_manager.eq(target.in_manager)",
      "self.read_manager.eq(taken)", "of the other kind"),
     ("cleared-to-zero", "self._reset_word(m, row))", "0)", "reset values"),
-    ("no-word-is-early", "if register.early", "if 0", "Read"),
-    ("every-word-is-early", "if register.early", "if 1", "Read"),
+    ("no-word-is-early", "early_words) if register.early", "early_words) if 0", "Read"),
+    ("every-word-is-early", "early_words) if register.early", "early_words) if 1",
+     "Read"),
     ("the-odd-one-is-lost", "range(0, len(early_words), 2)", "range(0, len(early_words) - 1, 2)",
      "Read"),
     ("one-of-two-is-lost", "selected_early[first:first + 2]", "selected_early[first:first + 1]",
      "Read"),
     ("early-and-others-are-mixed-up", "chosen[kind] = 1 << list(group).index(key)",
      'chosen["shown"] = 1 << list(group).index(key)', "Read"),
+    ("shown-nevertheless", "chosen & ~flag for chosen, flag", "0 & chosen for chosen, flag",
+     "Read"),
+    ("shown-if-all-are", "chosen & ~flag for chosen, flag", "~flag for chosen, flag", "Read"),
+    ("flag-of-a-cycle-later", "bus.rdata.eq(Mux(is_shown,",
+     "bus.rdata.eq(Mux(is_readable & ~_any_of("
+     "chosen & ~flag for chosen, flag in zip(selected_early, flags)),", "Read"),
+    ("refused-if-not-shown", "bus.rresp.eq(Mux(is_readable,", "bus.rresp.eq(Mux(is_shown,", "Read"),
+    ("stored-as-the-next-bit", "Cat(stored[kind] for kind in bit_kinds)",
+     "Cat(stored[kind] for kind in bit_kinds[::-1])", "Read|all cleared"),
     ("row-of-the-next-read", "row.en.eq(bus.arready)", "row.en.eq(1)", "Read"),
 ]
 
