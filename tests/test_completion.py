@@ -272,7 +272,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             fault_due = None
             moved_due = None
             assert moved_before in (None, (
-                moved.partition, moved.first, moved.offset, moved.count)), "moved does not stay"
+                moved.partition, moved.first, moved.good, moved.offset, moved.count)), "moved does not stay"
             if told.en:
                 assert completed < offered - accept, "completed before it was accepted"
                 message = messages[completed]
@@ -338,7 +338,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             assert ((moved.partition, moved.first, moved.good, moved.offset, moved.count)
                     if moved.en else None) == moved_due, "moved is wrong"
             moved_before = moved_due and (
-                moved.partition, moved.first, moved.offset, moved.count)
+                moved.partition, moved.first, moved.good, moved.offset, moved.count)
             if valid and not open_completion:
                 assert oncoming_before == report.partition, "a completion without warning"
             oncoming_before = oncoming
