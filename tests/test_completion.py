@@ -271,8 +271,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             # What was told: once, in order, with the first cycle of its completion.
             fault_due = None
             moved_due = None
-            assert moved_before in (None, (
-                moved.partition, moved.first, moved.good, moved.offset, moved.count)), "moved does not stay"
+            moved_now = moved.partition, moved.first, moved.good, moved.offset, moved.count
+            assert moved_before in (None, moved_now), "moved does not stay"
             if told.en:
                 assert completed < offered - accept, "completed before it was accepted"
                 message = messages[completed]
@@ -337,8 +337,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 fault_due, "a fault record for each failure, and for no other"
             assert ((moved.partition, moved.first, moved.good, moved.offset, moved.count)
                     if moved.en else None) == moved_due, "moved is wrong"
-            moved_before = moved_due and (
-                moved.partition, moved.first, moved.good, moved.offset, moved.count)
+            moved_before = moved_now if moved.en else None
             if valid and not open_completion:
                 assert oncoming_before == report.partition, "a completion without warning"
             oncoming_before = oncoming

@@ -113,7 +113,8 @@ class Model:
             look, expected = self.looks.pop(0)
             exists = all(one < self.partitions for one in look.pair)
             assert bool(there) == exists, f"{look.pair}: there are such partitions?"
-            assert not there or value == expected, f"{look.pair} {look.which.name}: {value}, not {expected}"
+            assert not there or value == expected, \
+                f"{look.pair} {look.which.name}: {value}, not {expected}"
         four = self.shown.get(cycle.pair, (0, 0, 0, 0))
         self.looks.append((cycle, four[cycle.which.value] % (1 << 64)))
 

@@ -143,7 +143,8 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                     del resetting[p]
             ctx.set(unit.resetting, sum(1 << p for p in resetting))
             # What shows of the partition since before its reset is counted before it is cleared.
-            clearing = None if showing and not dropped and in_flight[0].partition == clear else clear
+            counts_still = showing and not dropped and in_flight[0].partition == clear
+            clearing = None if counts_still else clear
             ctx.set(unit.clear.en, clearing is not None)
             if clearing is not None:
                 ctx.set(unit.clear.partition, clearing)
@@ -503,7 +504,7 @@ FAULTS = [
      "taken before it was counted|COMPLETED is wrong|taken in another cycle|reached is wrong"),
     ("collision-counts-a-cycle-later", "with m.If(self.compare.en | fetched_compare):",
      "with m.If(self.compare.en):",
-     "taken before it was counted|COMPLETED is wrong|taken in another cycle|reached is wrong"),
+     "taken before it was counted|COMPLETED is wrong|taken in another cycle|events lost"),
     ("counts-what-came-before", "self.completions.valid, done.partition, self.oncoming",
      "1, done.partition, self.oncoming", "COMPLETED is wrong"),
     ("counts-what-comes-next", "self.completions.valid, done.partition, self.oncoming",
