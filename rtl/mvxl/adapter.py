@@ -292,7 +292,6 @@ class Adapter(wiring.Component):
             counters.none.eq(control.counter_none),
             counters.which.eq(control.counter_which),
             control.counter_value.eq(counters.value),
-            control.counter_there.eq(counters.there),
             control.snapshot_pending.eq(counters.pending),
             faults.read_fault.eq(engine.read_fault),
             faults.fault.eq(completion.fault),

@@ -245,8 +245,10 @@ class CompletionUnit(wiring.Component):
         dropped = Signal()
         halted = Signal()
         timed_out = Signal()
+        refused = Signal()
         status = Signal(Status)
         good = Signal()         # status is OK
+        advances = Signal()     # its cursor, if it ends well
         published = Signal()
         bus_failed = Signal()
         failed = Signal()
@@ -254,13 +256,17 @@ class CompletionUnit(wiring.Component):
             dropped.eq(self.resetting.bit_select(head.partition, 1) & ~is_raw),
             halted.eq(self.halted.bit_select(head.partition, 1) & is_command),
             timed_out.eq(self.down & (late | (head.kind != Kind.RELEASE))),
-            good.eq(~timed_out & ~halted & ~write_failed & ~read_failed
-                    & (head.status == Status.OK)),
-            published.eq(good & ~dropped & (
-                (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0)))),
+            good.eq(~timed_out & ~halted & ~write_failed & ~read_failed & ~refused),
+            published.eq(good & ~dropped & advances),
             bus_failed.eq(is_command & ~dropped & ~halted & (status != Status.TIMEOUT)
                           & (read_failed | write_failed)),
             failed.eq(bus_failed | (is_command & ~dropped & (status == Status.TIMEOUT))),
+        ]
+        # As of the cycle before, in which it was the oldest, too.
+        m.d.sync += [
+            refused.eq(head.status != Status.OK),
+            advances.eq(
+                (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0))),
         ]
         with m.If(timed_out):
             m.d.comb += status.eq(Status.TIMEOUT)

@@ -68,7 +68,7 @@ class Control(wiring.Component):
         As of `GrantUnit`, where the last four are reader, shown, shown_target,
         shown_acknowledged.
     snapshot, snapshot_pending, counter_sender, counter_receiver, counter_none, counter_which,
-    counter_value, counter_there
+    counter_value
         As of `CounterUnit`.
     timeout, up, down, channel
         As of `Watchdog`.
@@ -164,7 +164,6 @@ class Control(wiring.Component):
             "counter_none": Out(1),
             "counter_which": Out(Counter),
             "counter_value": In(COUNTER_BITS),
-            "counter_there": In(1),
             "timeout": Out(data.StructLayout({"en": 1, "cycles": WAIT_BITS})),
             "up": Out(1),
             "down": In(1),
@@ -625,7 +624,7 @@ class Control(wiring.Component):
         ]
         end = Signal(config.address_bits + 1)
         beyond = Signal()
-        m.d.comb += beyond.eq(end[-1] & end[:-1].any())
+        m.d.sync += beyond.eq(end[-1] & end[:-1].any())
         with m.If(starting):
             m.d.sync += [
                 busy.eq(1), done.eq(0), source.eq(addresses["src"].inside),
@@ -649,12 +648,14 @@ class Control(wiring.Component):
                     refuse(Status.SRC_BOUNDS)
             with m.State("DESTINATION"):
                 m.d.sync += end.eq(destination + self._raw_count)
-                m.next = "CHECK"
+                m.next = "CHECK SOURCE"
+            with m.State("CHECK SOURCE"):
+                m.next = "CHECK DESTINATION"
                 with m.If(beyond):
                     refuse(Status.SRC_BOUNDS)
                 with m.Elif(addresses["dst"].beyond):
                     refuse(Status.DST_BOUNDS)
-            with m.State("CHECK"):
+            with m.State("CHECK DESTINATION"):
                 m.next = "START"
                 with m.If(beyond):
                     refuse(Status.DST_BOUNDS)
@@ -987,8 +988,6 @@ class Control(wiring.Component):
         m.d.comb += [
             value.counter_lo.count.eq(self.counter_value[:32]),
             value.counter_hi.count.eq(self.counter_value[32:]),
-            shown.counter_lo.eq(self.counter_there),
-            shown.counter_hi.eq(self.counter_there),
             recorded.eq(self.fault_valid.bit_select(reader, 1)),
             value.partition_fault_info.valid.eq(1),
             value.partition_fault_info.direction.eq(self.fault_write),

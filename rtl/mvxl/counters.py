@@ -132,9 +132,9 @@ class CounterUnit(wiring.Component):
     none : In(1)
         What had no valid destination.
     which : In(Counter)
-    value, there : Out(64), Out(1)
-        That counter, as of the last snapshot, 0 before the first; whether there are such
-        partitions. A cycle after its inputs.
+    value : Out(64)
+        That counter, as of the last snapshot; 0 before the first, and for partitions that do not
+        exist. Two cycles after its inputs.
     """
 
     ready: Signal
@@ -146,7 +146,6 @@ class CounterUnit(wiring.Component):
     none: Signal
     which: Signal
     value: Signal
-    there: Signal
 
     def __init__(self, config: AdapterConfig) -> None:
         self.config = config
@@ -160,7 +159,6 @@ class CounterUnit(wiring.Component):
             "none": In(1),
             "which": In(Counter),
             "value": Out(COUNTER_BITS),
-            "there": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -280,6 +278,7 @@ class CounterUnit(wiring.Component):
         shown_slot = Signal(2)
         shown_pair = copied.pair[1]
         from_copy = Signal()
+        exists = Signal()
         m.d.comb += [
             shown_slot.eq(Cat(Value.cast(self.which)[1], ~Value.cast(self.which)[0])),
             shown_pair.sender.eq(self.sender),
@@ -294,8 +293,11 @@ class CounterUnit(wiring.Component):
             from_copy.eq(copied.flag[1] | (
                 adding & (Value.cast(adding_pair) == Value.cast(shown_pair))
                 & (shown_slot < adding_slot))),
-            self.there.eq(self.ready & (self.sender < config.partitions)
-                          & (self.none | (self.receiver < config.partitions))),
+            exists.eq(self.ready & (self.sender < config.partitions)
+                      & (self.none | (self.receiver < config.partitions))),
         ]
-        m.d.comb += self.value.eq(Mux(from_copy, copy, shown))
+        with m.If(exists):
+            m.d.sync += self.value.eq(Mux(from_copy, copy, shown))
+        with m.Else():
+            m.d.sync += self.value.eq(0)
         return m

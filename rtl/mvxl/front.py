@@ -18,7 +18,7 @@ place in the order of completion, the destination's pieces.
 
 MVXL is checked against the grant of its partition instead of the table, which takes five steps
 more: the grant and its row are read, and, as its destination may begin behind the end of a ring,
-its byte position is found. Orders of the control take slots, too, of a step more, or of three if
+its byte position is found. Orders of the control take slots, too, of two steps more, or of three if
 they end a grant.
 """
 
@@ -57,7 +57,7 @@ __all__ = ["Circumstances", "FrontEnd"]
 #: In which step of its slot a SEND, MVCL or GRANT is decided.
 _DECISION_STEP = 3
 #: In which step an order is served; RELEASE and END read the grant first.
-_ORDER_STEP = 4
+_ORDER_STEP = 5
 _ENDING_STEP = 6
 #: In which step an MVXL is decided: the grant, its row, and the byte position come before.
 _MVXL_STEP = 8
@@ -603,6 +603,7 @@ class FrontEnd(wiring.Component):
         serving = Signal()
         before_serving = Signal()
         owned = Signal()
+        overdrawn = Signal()
         allowed = Signal()
         ends_grant = Signal()
         moving = Signal()
@@ -611,7 +612,7 @@ class FrontEnd(wiring.Component):
             before_serving.eq(before_decision & ordering),
             owned.eq(known & (receiver == partition)),
             allowed.eq(owned & Mux(
-                order.kind == OrderKind.CONSUME, entry.ring & (count <= lock.filled),
+                order.kind == OrderKind.CONSUME, entry.ring & ~overdrawn,
                 ~entry.ring & ~lock.held)),
         ]
         with m.Switch(order.kind):
@@ -626,6 +627,7 @@ class FrontEnd(wiring.Component):
                     m.d.comb += order_status.eq(Status.BAD_COUNT)
         m.d.sync += [
             moving.eq(self.moving),
+            overdrawn.eq(count > lock.filled),
             self.order_status.eq(order_status),
             table.write_en.eq(before_serving & ((order.kind == OrderKind.INVALIDATE)
                                                 | (order.kind == OrderKind.WRITE))),

@@ -237,7 +237,7 @@ class GrantUnit(wiring.Component):
             ]
 
         # Leases and revokes: a record a cycle is looked at, in turn. Fetch in two cycles, subtract,
-        # compare.
+        # compare, judge.
         lookup = data.StructLayout({
             "start": WAIT_BITS, "kind": GrantKind,
             "src_id": config.id_bits, "dst_id": config.id_bits})
@@ -281,11 +281,11 @@ class GrantUnit(wiring.Component):
         ]
 
         revoking = Signal(config.id_bits)
-        records_left = Signal(range(config.partitions + 4))     # for the revoke to look at
+        records_left = Signal(range(config.partitions + 5))     # for the revoke to look at
         m.d.comb += self.revoked.eq((records_left == 0) & ~self.revoke.en)
         with m.If(self.revoke.en):
-            # Three more: those that have been fetched already do not count.
-            m.d.sync += [revoking.eq(self.revoke.id), records_left.eq(config.partitions + 3)]
+            # Four more: those that have been fetched already do not count, and the last is judged.
+            m.d.sync += [revoking.eq(self.revoke.id), records_left.eq(config.partitions + 4)]
         with m.Elif(records_left != 0):
             m.d.sync += records_left.eq(records_left - 1)
 
@@ -293,11 +293,15 @@ class GrantUnit(wiring.Component):
         passed = Signal()
         lost_source = Signal()
         lost_destination = Signal()
-        m.d.comb += [
+        judged_at = Signal(config.partition_bits)
+        judged_anew = Signal()
+        m.d.sync += [
             is_engine.eq(looked.kind == GrantKind.ENGINE),
             passed.eq((self.lease != 0) & (elapsed >= self.lease)),
             lost_source.eq((records_left != 0) & (looked.src_id == revoking)),
             lost_destination.eq((records_left != 0) & (looked.dst_id == revoking)),
+            judged_at.eq(looked_at),
+            judged_anew.eq(looked_anew & ~is_given(looked_at)),
         ]
 
         # States.
@@ -308,13 +312,13 @@ class GrantUnit(wiring.Component):
         for p in everyone:
             started = Signal(name=f"started_{p}")
             ends = Signal(name=f"through_{p}")
-            mine = Signal(name=f"looked_at_{p}")
+            mine = Signal(name=f"judged_{p}")
             ended = Signal(name=f"ended_{p}")
             lapses = Signal(name=f"lapses_{p}")
             has_one = Signal(name=f"has_one_{p}")
             failed = Signal(name=f"failed_{p}")
             m.d.comb += [
-                mine.eq((looked_at == p) & looked_anew),
+                mine.eq((judged_at == p) & judged_anew),
                 ended.eq(self.force[p] | (self.leave.en & (self.leave.partition == p))),
                 lapses.eq(mine & passed & self.live[p] & ~self.busy[p] & ~ended),
                 has_one.eq(self.live[p] | self.expired[p]),

@@ -221,6 +221,9 @@ class WaitTimer(wiring.Component):
             self.expired.eq(over & self.waiting.bit_select(self.partition, 1)),
             self.waited.eq(Mux(self.waiting.bit_select(self.partition, 1), elapsed, 0)),
         ]
+        was_over = Signal()
+        over_of = Signal(config.partition_bits)
+        m.d.sync += [was_over.eq(over), over_of.eq(compared)]
         for p in range(config.partitions):
-            m.d.sync += self.overdue[p].eq(over & self.waiting[p] & (compared == p))
+            m.d.sync += self.overdue[p].eq(was_over & self.waiting[p] & (over_of == p))
         return m
