@@ -767,10 +767,10 @@ def check_upsets(module: Any, config: AdapterConfig, upsets: Sequence[Halt | Out
                 isinstance(upset, Outage) or agent == upset.agent)
 
         late_reads = [ar for ar, cycle in zip(trace.ar, trace.ar_offered)
-                      if concerns(ar[2], cycle + 1)]
+                      if concerns(ar[2], cycle)]
         assert not late_reads, "a read burst is started afterwards"
         late_writes = [aw for aw, cycle in zip(trace.aw, trace.aw_offered)
-                       if concerns(aw[2], cycle)]
+                       if concerns(aw[2], cycle - 1)]
         assert len(late_writes) <= waiting, "a write burst is started afterwards"
         if isinstance(upset, Outage):
             strobed = [cycle for cycle, strobes in trace.w_offered
@@ -1175,15 +1175,15 @@ FAULTS = [
      "track.address + (offset << config.size_log2)", "track.address",
      "the fault's address"),
     ("write-error-not-stopping-writes", late_write_error_check,
-     "(write_stop | write_side.spoilt | self.write_error | self.halt) & ~self.idle",
-     "(write_stop | write_side.spoilt | self.halt) & ~self.idle",
+     "(write_stop | write_side.spoilt | self.write_error) & ~self.idle",
+     "(write_stop | write_side.spoilt) & ~self.idle",
      "not abandoned|behind the error|later message"),
     ("write-error-not-stopping-reads", write_error_check,
-     "(read_stop | faulty | self.write_error | self.halt) & ~self.idle",
-     "(read_stop | faulty | self.halt) & ~self.idle", "behind the error"),
+     "(read_stop | faulty | self.write_error) & ~self.idle",
+     "(read_stop | faulty) & ~self.idle", "behind the error"),
     ("stopped-for-ever", write_error_check,
-     "(write_stop | write_side.spoilt | self.write_error | self.halt) & ~self.idle",
-     "(write_stop | write_side.spoilt | self.write_error | self.halt)",
+     "(write_stop | write_side.spoilt | self.write_error) & ~self.idle",
+     "(write_stop | write_side.spoilt | self.write_error)",
      "another message is disturbed"),
     ("everyone-stopped", write_error_check,
      "splitter.stop.eq(self.stop),\n            splitter.spans.payload",
@@ -1205,26 +1205,27 @@ FAULTS = [
      "faulty.eq(read_side.fault.en << read_side.fault_agent)",
      "faulty.eq(read_side.fault.en << read_side.fault.partition)", "read bursts behind the error"),
     ("partition-reads-on", read_stop_check,
-     "(read_stop | faulty | self.write_error | self.halt)",
-     "(read_stop | self.write_error | self.halt)", "read bursts behind the error"),
-    ("reads-halted-late", halt_check, "read_side.stop.eq(read_stop | self.halt)",
-     "read_side.stop.eq(read_stop)", "a read burst is started afterwards"),
+     "(read_stop | faulty | self.write_error)",
+     "(read_stop | self.write_error)", "read bursts behind the error"),
+    ("reads-halted-late", halt_check, "m.d.comb += [\n            read_side.stop.eq(read_stop),",
+     "late = Signal.like(read_stop)\n        m.d.sync += late.eq(read_stop)\n"
+     "        m.d.comb += [\n            read_side.stop.eq(late & read_stop),", "a read burst is started afterwards"),
     ("reads-halted-for-a-cycle", halt_check,
-     "(read_stop | faulty | self.write_error | self.halt)",
-     "(read_stop | faulty | self.write_error)", "a read burst is started afterwards"),
-    ("writes-not-halted", halt_check, "write_side.stop.eq(write_stop | self.halt)",
-     "write_side.stop.eq(write_stop & ~self.halt)", "a write burst is started afterwards"),
+     "(read_stop | faulty | self.write_error)",
+     "(faulty | self.write_error)", "a read burst is started afterwards"),
+    ("writes-not-halted", halt_check, "\n                          | self.halt)", ")",
+     "a write burst is started afterwards"),
     ("waiting-write-not-halted", halt_check, "BurstSplitter(config, revocable=True)",
      "BurstSplitter(config)", "a write burst is started afterwards"),
-    ("everyone-halted", halt_check, "write_side.stop.eq(write_stop | self.halt)",
-     "write_side.stop.eq(write_stop | Mux(self.halt.any(), -1, 0))",
+    ("everyone-halted", halt_check, "\n                          | self.halt)",
+     "\n                          | Mux(self.halt.any(), -1, 0))",
      "another move is disturbed"),
     ("void-inside-a-burst", halt_check, "splitter.bursts.valid & ~started & (",
      "splitter.bursts.valid & (", "stands still|WLAST|ends|disturbed|bursts"),
     ("skip-one-piece", halt_check, "with m.If(splitter.bursts.valid & message_last):",
      "with m.If(splitter.bursts.valid & burst.last):", "an end too many|ends|bytes|stands still"),
-    ("reads-outlive-the-port", outage_check, "read_side.stop.eq(read_stop | self.halt)",
-     "read_side.stop.eq(read_stop & ~self.halt)", "a read burst is started afterwards"),
+    ("reads-outlive-the-port", outage_check, "& ~self.idle) | self.halt)", "& ~self.idle))",
+     "a read burst is started afterwards"),
     ("owed-beats-wait", outage_check, "forced.eq(self.down & started & ~ended)",
      "forced.eq(0)", "owed beats do not go"),
     ("forced-from-the-start", outage_check, "forced.eq(self.down & started & ~ended)",

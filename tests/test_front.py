@@ -44,7 +44,7 @@ GRANT_REST = ("position", "count", "tag")
 
 #: Cycles from the first one of a slot to its decision: of a request; of an MVXL; of an order; of
 #: RELEASE and END.
-DECISION_CYCLES, MVXL_CYCLES, ORDER_CYCLES, ENDING_CYCLES = 3, 8, 4, 6
+DECISION_CYCLES, MVXL_CYCLES, ORDER_CYCLES, ENDING_CYCLES = 3, 8, 5, 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1745,12 +1745,12 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "            ~lock.held))",
      "the order's status"),
     ("consume-of-all", consumes,
-     "entry.ring & (count <= lock.filled)",
-     "(count <= lock.filled)",
+     "entry.ring & ~overdrawn",
+     "~overdrawn",
      "the order's status"),
     ("consume-of-one-more", consumes,
-     "(count <= lock.filled)",
-     "(count <= lock.filled + 1)",
+     "overdrawn.eq(count > lock.filled)",
+     "overdrawn.eq(count > lock.filled + 1)",
      "the order's status"),
     ("consume-of-what-is-placed", consumes, "lock.published.eq(ordering)",
      "lock.published.eq(0)", "the order's status"),
