@@ -77,7 +77,7 @@ class GrantUnit(wiring.Component):
         An MVXL was accepted; the end of a grant is through.
     moved : In(struct {en, partition, first, good, offset, count})
         A GRANT (`first`) or an MVXL of the partition is through; `good`: it ended OK. A grant whose
-        GRANT did not ends. Not in neighbouring cycles; all but `en` stays for a second one.
+        GRANT did not ends. Not in neighbouring cycles; `offset` stays for a second one.
     revoke : In(struct {en, id})
         Entry `id` was made invalid: grants on it end.
     revoked : Out(1)
@@ -217,7 +217,6 @@ class GrantUnit(wiring.Component):
         ]
         m.d.sync += [
             *(summed[name].eq(self.moved[name]) for name in summed.shape().members),
-            moved_end.eq(Mux(self.moved.first, 0, self.moved.offset + self.moved.count)),
             through.eq(summed),
             # No gap before it, and not all of it known already.
             tells.eq(summed.first | (
@@ -229,6 +228,9 @@ class GrantUnit(wiring.Component):
             was_moving.eq(self.busy.bit_select(self.partition, 1)),
             self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),
         ]
+        with m.If(self.moved.en):
+            m.d.sync += moved_end.eq(
+                Mux(self.moved.first, 0, self.moved.offset + self.moved.count))
         for memory in (acknowledged, decided_on):
             m.d.comb += [
                 memory.write_row.eq(through.partition),
