@@ -1209,7 +1209,8 @@ FAULTS = [
      "(read_stop | self.write_error)", "read bursts behind the error"),
     ("reads-halted-late", halt_check, "m.d.comb += [\n            read_side.stop.eq(read_stop),",
      "late = Signal.like(read_stop)\n        m.d.sync += late.eq(read_stop)\n"
-     "        m.d.comb += [\n            read_side.stop.eq(late & read_stop),", "a read burst is started afterwards"),
+     "        m.d.comb += [\n            read_side.stop.eq(late & read_stop),",
+     "a read burst is started afterwards"),
     ("reads-halted-for-a-cycle", halt_check,
      "(read_stop | faulty | self.write_error)",
      "(faulty | self.write_error)", "a read burst is started afterwards"),

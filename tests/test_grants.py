@@ -79,7 +79,8 @@ class Driver:
         fields |= {"id": partition} if name == "revoke" else {"partition": partition}
         self.ctx.set(signal, {"en": 1, **fields})
         if name == "moved":
-            self.lasting = fields
+            self.lasting = {"partition": 0, "first": 1 - fields.get("first", 0), "good": 1,
+                            "offset": fields.get("offset", 0), "count": TOP}
         elif name == "give":
             stays = {key: fields["grant"].get(key, 0) for key in ("receiver", "src_address")}
             self.given = {"kind": 1, "src_id": 3, "dst_id": 3, "token": 0xBAD, "notify": 1,
@@ -409,7 +410,7 @@ async def revokes(unit: Driver) -> None:
         while not unit.ctx.get(unit.unit.revoked):
             await unit.cycle()
             waited += 1
-            assert waited <= partitions + 3, "a revoke takes too long"
+            assert waited <= partitions + 4, "a revoke takes too long"
         for p in range(partitions):
             assert unit.state(p) == hit[kind][entry], "what a revoke ends"
         if kind is CPU and entry == SRC:
@@ -625,10 +626,10 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("revoke-of-any", revokes, "(looked.dst_id == revoking)", "1", "what a revoke ends"),
     ("revoke-ends-the-source's-processor", revokes, "(is_engine & lost_source)", "lost_source",
      "what a revoke ends"),
-    ("revoke-looks-at-one-less", revokes, "records_left.eq(config.partitions + 3)",
+    ("revoke-looks-at-one-less", revokes, "records_left.eq(config.partitions + 4)",
      "records_left.eq(config.partitions - 1)", "what a revoke ends"),
     ("revoke-looks-at-what-was-fetched", revokes_of_new_ones,
-     "records_left.eq(config.partitions + 3)", "records_left.eq(config.partitions + 1)",
+     "records_left.eq(config.partitions + 4)", "records_left.eq(config.partitions + 2)",
      "a new one is not found"),
     ("revoked-too-early", revokes, "self.revoked.eq((records_left == 0) & ~self.revoke.en)",
      "self.revoked.eq(1)", "told before it begins"),
@@ -639,6 +640,9 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "taken for the one before"),
     ("record-replaced-two-cycles-later", new_records,
      "looked_anew.eq(fetched_still & ~is_given(fetched_at))", "looked_anew.eq(fetched_still)",
+     "taken for the one before"),
+    ("record-replaced-three-cycles-later", new_records,
+     "judged_anew.eq(looked_anew & ~is_given(looked_at))", "judged_anew.eq(looked_anew)",
      "taken for the one before"),
     ("gap-overlooked", acknowledges, "(self.moved.offset <= known)", "(1)",
      "acknowledged"),
