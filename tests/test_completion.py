@@ -731,8 +731,8 @@ def test_list_of_what_is_in_flight(depth: int, drained: float) -> None:
      "another one"),
     ("accepted.status, accepted.next_position", "accepted.status, accepted.status", "another one"),
     ("write.addr.eq(written)", "write.addr.eq(written & ~1)", "another one"),
-], ids=["proposals-count", "overrun", "slow", "without-status", "status-of-a-position", "without-position",
-        "rows"])
+], ids=["proposals-count", "overrun", "slow", "without-status", "status-of-a-position",
+        "without-position", "rows"])
 def test_planted_fault_in_the_list(old: str, new: str, expected: str) -> None:
     module = mutated(completion, old, new)
     with pytest.raises(AssertionError, match=expected):

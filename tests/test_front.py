@@ -294,15 +294,21 @@ class Model:
             return ("waits", Status.RECEIVER_BUSY) if may_wait else Status.RECEIVER_BUSY
         return Status.OK
 
-    def accept(self, ask: Ask) -> None:
-        """Carry out what was decided OK."""
+    def look(self, ask: Ask) -> tuple[bool, int, int]:
+        """Of its destination: whether it is held, where it would be placed, bytes taken."""
+        dst = self.at(self.destination(ask))
+        return bool(dst.in_flight), dst.place, dst.filled
+
+    def accept(self, ask: Ask, looked: tuple[bool, int, int]) -> None:
+        """Carry out what was decided OK on what `look` gave."""
         if ask.op == Op.MVXL.value:
             self.grants[ask.partition].moving += 1
             return
         dst = self.at(ask.dst_id)
         is_send = ask.op == Op.SEND.value
-        position, cursor = dst.place, (dst.filled + dst.head) % WORD
-        dst.turn = dst.turn + 1 if dst.in_flight and ask.contended else 0
+        held, position, filled = looked
+        cursor = (filled + dst.head) % WORD
+        dst.turn = dst.turn + 1 if held and ask.contended else 0
         if is_send:
             cursor, position = (cursor + ask.count) % WORD, dst.row.behind(position, ask.count)
         dst.next_cursor, dst.next_position = cursor, position
@@ -547,11 +553,12 @@ class Driver:
             self._expect_request(ask, self.now + decision)
         freed = False
         payload: dict[str, Any] = {}
+        looked = self.model.look(ask) if ask is not None else (False, 0, 0)
         if release is not None:
             payload, freed = self.model.release(*release)
         if not serves_order and self.verdicts[-1] is Status.OK:
             assert ask is not None
-            self.model.accept(ask)
+            self.model.accept(ask, looked)
         # An order's row is looked up a cycle later than a request's.
         release_step = 2 if serves_order else 1
         for step in range(decision + 1):
@@ -1069,7 +1076,7 @@ async def holds(unit: Driver) -> None:
     unit.offer(Ask(), None)
     unit.expect(unit.now + 1, asked=Ask().partition)
     unit._expect_request(Ask(), unit.now + DECISION_CYCLES)
-    unit.model.accept(Ask())
+    unit.model.accept(Ask(), unit.model.look(Ask()))
     for step in range(DECISION_CYCLES + 1):
         unit.ctx.set(unit.unit.hold, step > 0)
         unit.surroundings(Ask() if step == DECISION_CYCLES - 1 else None)

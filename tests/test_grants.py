@@ -452,22 +452,26 @@ def test_revokes_of_new_ones(name: str) -> None:
 async def new_records(unit: Driver) -> None:
     """A grant that has just been given is not taken for the one before it."""
     partitions = unit.config.partitions
-    for kind, phase, behind in itertools.product(GrantKind, range(partitions), range(6)):
+    for kind, phase, behind in itertools.product(GrantKind, range(partitions), range(-2, 6)):
         p = partitions - 1
         unit.ctx.set(unit.unit.lease, 20)
         await unit.granted(p, kind, src_id=OTHER, dst_id=OTHER)
         await unit.gone(p)
         await unit.cycle(40 + phase)
         unit.lapses.clear()
+        if behind < 0:
+            unit.pulse("revoke", OTHER)
+            await unit.cycle(-behind)
         unit.give(p, kind)
         for _ in range(behind):
             await unit.cycle()
         if not unit.pulsed:
             unit.pulse("moved", p, first=1, good=1)
-        unit.pulse("revoke", OTHER)
+        if behind >= 0:
+            unit.pulse("revoke", OTHER)
         await unit.cycle(partitions + 6)
         assert unit.state(p) == "live" and unit.lapses == [], "taken for the one before"
-        if not behind:
+        if behind <= 0:
             unit.pulse("moved", p, first=1, good=1)
         await unit.cycle(2)
         await unit.gone(p)
