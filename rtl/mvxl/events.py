@@ -50,7 +50,7 @@ class EventUnit(wiring.Component):
         COMPLETED counts in the cycle after one shows, its events follow; taken every 2 or 3
         cycles.
     oncoming : In(config.partition_bits)
-        Partition of a completion, in the cycle before it shows.
+        Partition of a completion, in the cycle before it shows. `completions` is not valid then.
     started : In(struct {en, partition})
         A command was accepted: it takes a slot of its partition.
     event_room : Out(config.partitions)
@@ -67,7 +67,8 @@ class EventUnit(wiring.Component):
     resetting : In(config.partitions)
         Bit p: events of partition p are dropped, whatever they tell.
     clear : In(struct {en, partition})
-        COMPLETED and COMPLETED_COMPARE of a partition to 0; held until `cleared`.
+        COMPLETED and COMPLETED_COMPARE of a partition to 0; held until `cleared`. It writes neither,
+        and has nothing to be counted.
     cleared : Out(1)
     compare : In(struct {en, partition, value})
         Writes COMPLETED_COMPARE. At most every second cycle; 0 before `ready`.
@@ -125,19 +126,19 @@ class EventUnit(wiring.Component):
         own_slots = config.own_event_slots
         done = self.completions.payload
 
-        # COMPLETED and its compare value. Fetch a count, count, compare. A write of the compare
-        # value, a completion and a reset do not go through together: what is fetched is what was
-        # written last, and each has the two compared in the cycle behind it.
+        # COMPLETED and its compare value: fetch a count, count, compare. A fetch for a write of the
+        # compare value takes the place of that for a completion, which is counted a cycle later. If
+        # the count changes while it is fetched for the compare, the completion's compare is enough.
         m.submodules.counts = counts = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, reads=2)
         m.submodules.compares = compares = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, zeroed=True)
         fetched = Signal(COMPLETED_BITS)
         fetched_compare = Signal()      # it was fetched for a write of the compare value
-        compare_partition = Signal(config.partition_bits)
+        fetched_for = Signal(config.partition_bits)     # then
+        changed = Signal()              # it has changed since
         counting = Signal()
         new_count = Signal(COMPLETED_BITS)
-        counted = Signal(config.partition_bits)
         comparing = Signal()
         compared = Signal(config.partition_bits)
         compared_count = Signal(COMPLETED_BITS)
@@ -147,13 +148,13 @@ class EventUnit(wiring.Component):
                 self.completions.valid, done.partition, self.oncoming))),
             counts.read_row[1].eq(self.partition),
             self.completed.eq(counts.read_data[1]),
-            counted.eq(Mux(self.cleared, self.clear.partition, done.partition)),
-            new_count.eq(Mux(self.cleared, 0, fetched + ~fetched_compare)),
+            new_count.eq(fetched + ~fetched_compare),
             counts.write_en.eq(counting | self.cleared),
-            counts.write_row.eq(counted),
-            counts.write_data.eq(new_count),
+            counts.write_row.eq(Mux(self.cleared, self.clear.partition, done.partition)),
+            counts.write_data.eq(Mux(self.cleared, 0, new_count)),
             compares.write_en.eq(self.compare.en | self.cleared),
-            compares.write_row.eq(Mux(self.cleared, counted, self.compare.partition)),
+            compares.write_row.eq(
+                Mux(self.cleared, self.clear.partition, self.compare.partition)),
             compares.write_data.eq(Mux(self.cleared, 0, self.compare.value)),
             compares.read_row[0].eq(compared),
             distance.eq(compared_count - compares.read_data[0]),
@@ -161,13 +162,16 @@ class EventUnit(wiring.Component):
         m.d.sync += [
             fetched.eq(counts.read_data[0]),
             fetched_compare.eq(self.compare.en),
-            compare_partition.eq(self.compare.partition),
-            comparing.eq(fetched_compare | counting | self.cleared),
-            compared.eq(Mux(fetched_compare, compare_partition, counted)),
+            fetched_for.eq(self.compare.partition),
+            changed.eq(counting & (done.partition == self.compare.partition)),
+            comparing.eq(counting | (fetched_compare & ~changed)),
+            compared.eq(Mux(fetched_compare, fetched_for, done.partition)),
             compared_count.eq(new_count),
         ]
         for p in everyone:
-            with m.If(comparing & (compared == p)):
+            with m.If(self.cleared & (self.clear.partition == p)):
+                m.d.sync += self.reached[p].eq(1)
+            with m.Elif(comparing & (compared == p)):
                 m.d.sync += self.reached[p].eq(~distance[-1])
 
         # The queues: one memory, and what a pop has to know in a second one. An empty queue's
@@ -314,11 +318,9 @@ class EventUnit(wiring.Component):
 
         with m.FSM():
             with m.State("COUNT"):
-                with m.If(self.compare.en | fetched_compare):
-                    pass
-                with m.Elif(self.clear.en):
+                with m.If(self.clear.en & ~self.compare.en):
                     m.d.comb += self.cleared.eq(1)
-                with m.Elif(self.completions.valid):
+                with m.Elif(self.completions.valid & ~fetched_compare):
                     m.d.comb += counting.eq(done.command & ~done.dropped)
                     m.next = "SENDER"
             with m.State("SENDER"):
