@@ -32,7 +32,7 @@ class _SerialCrc(wiring.Component):
     -------
     i : In(stream.Signature(8))
     start : In(1)
-        Only while `i` is ready.
+        Only while `i` is ready. A byte that is taken at the same time is the first.
     fcs : Out(32)
         While `i` is ready.
     match : Out(1)
@@ -134,8 +134,9 @@ class Deframer(wiring.Component):
             passing.eq(self.i.valid & self.i.ready),
             crc.i.payload.eq(self.o.payload.byte),
             crc.i.valid.eq(passing & is_content),
-            crc.start.eq(passing & is_flag),
         ]
+        # The byte behind the flag is taken now at the earliest, and looked at from the next cycle.
+        m.d.sync += crc.start.eq(passing & is_flag)
         with m.If(passing):
             m.d.sync += escaped.eq(is_escape)
             with m.If(is_flag):
