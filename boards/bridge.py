@@ -201,6 +201,7 @@ class Bridge(wiring.Component):
         fetched = Signal(8)
         settling = Signal(range(3))
         following = Signal.like(source)
+        is_reply_end = Signal()     # the reply ends with that byte
         m.d.comb += [read.addr.eq(source), following.eq(source + 1)]
         m.d.sync += [row.eq(read.data), fetched.eq(row)]
         with m.If(settling != 0):
@@ -211,6 +212,7 @@ class Bridge(wiring.Component):
 
         target = Signal(range(_BUFFER_BYTES))
         reply_end = Signal(range(_BUFFER_BYTES))
+        m.d.sync += is_reply_end.eq(following == reply_end)
         putting = Signal()
         word = Signal(32)
         with m.If(pending):
@@ -248,7 +250,7 @@ class Bridge(wiring.Component):
             self.memory.write.eq(operation == Operation.WRITE_MEMORY),
             self.memory.wdata.eq(fetched),
             self.o.payload.byte.eq(fetched),
-            self.o.payload.last.eq(following == reply_end),
+            self.o.payload.last.eq(is_reply_end),
         ]
         m.d.sync += self.trouble.eq(bad_frame | (finished & (status != Status.OK)))
         # The port's responses go through flops, too: it may be far away.

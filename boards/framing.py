@@ -123,14 +123,14 @@ class Deframer(wiring.Component):
         m.d.comb += [
             is_flag.eq((self.i.payload.byte == FLAG) & ~self.i.payload.error),
             is_escape.eq((self.i.payload.byte == ESCAPE) & ~self.i.payload.error),
-            full.eq(given_bytes == self._longest_bytes),
             is_content.eq(~(is_flag | is_escape | self.i.payload.error | spoiled | full)),
             self.o.payload.byte.eq(self.i.payload.byte ^ (escaped << ESCAPE_XOR.bit_length() - 1)),
             self.o.payload.end.eq(is_flag),
             self.o.payload.good.eq(crc.match & ~spoiled & ~escaped),
             self.o.valid.eq(self.i.valid & crc.i.ready
                             & (is_content | (is_flag & (given_bytes != 0)))),
-            self.i.ready.eq(crc.i.ready & (self.o.ready | ~self.o.valid)),
+            # Not only where something is given: the path would be long.
+            self.i.ready.eq(crc.i.ready & self.o.ready),
             passing.eq(self.i.valid & self.i.ready),
             crc.i.payload.eq(self.o.payload.byte),
             crc.i.valid.eq(passing & is_content),
@@ -140,9 +140,12 @@ class Deframer(wiring.Component):
         with m.If(passing):
             m.d.sync += escaped.eq(is_escape)
             with m.If(is_flag):
-                m.d.sync += [spoiled.eq(0), given_bytes.eq(0)]
+                m.d.sync += [spoiled.eq(0), given_bytes.eq(0), full.eq(0)]
             with m.Elif(is_content):
-                m.d.sync += given_bytes.eq(given_bytes + 1)
+                m.d.sync += [
+                    given_bytes.eq(given_bytes + 1),
+                    full.eq(given_bytes == self._longest_bytes - 1),
+                ]
             with m.Elif(self.i.payload.error | full):
                 m.d.sync += spoiled.eq(1)
         return m
