@@ -201,6 +201,7 @@ class Bridge(wiring.Component):
         fetched = Signal(8)
         settling = Signal(range(3))
         following = Signal.like(source)
+        is_reply_end = Signal()     # the reply ends with that byte
         m.d.comb += [read.addr.eq(source), following.eq(source + 1)]
         m.d.sync += [row.eq(read.data), fetched.eq(row)]
         with m.If(settling != 0):
@@ -211,6 +212,7 @@ class Bridge(wiring.Component):
 
         target = Signal(range(_BUFFER_BYTES))
         reply_end = Signal(range(_BUFFER_BYTES))
+        m.d.sync += is_reply_end.eq(following == reply_end)
         putting = Signal()
         word = Signal(32)
         with m.If(pending):
@@ -248,8 +250,19 @@ class Bridge(wiring.Component):
             self.memory.write.eq(operation == Operation.WRITE_MEMORY),
             self.memory.wdata.eq(fetched),
             self.o.payload.byte.eq(fetched),
-            self.o.payload.last.eq(following == reply_end),
-            self.trouble.eq(bad_frame | (finished & (status != Status.OK))),
+            self.o.payload.last.eq(is_reply_end),
+        ]
+        m.d.sync += self.trouble.eq(bad_frame | (finished & (status != Status.OK)))
+        # The port's responses go through flops, too: it may be far away.
+        has_written = Signal()
+        has_read = Signal()
+        response = Signal(Response)
+        read_word = Signal(32)
+        m.d.sync += [
+            has_written.eq(bus.bvalid),
+            has_read.eq(bus.rvalid),
+            response.eq(Mux(bus.bvalid, bus.bresp, bus.rresp)),
+            read_word.eq(bus.rdata),
         ]
 
         def put(length_bytes: int) -> None:
@@ -270,13 +283,13 @@ class Bridge(wiring.Component):
             with m.Else():
                 m.next = "RUN"
 
-        def answered(response: Value) -> None:
+        def answered() -> None:
             """A register access; go on if it was OKAY."""
-            with m.If(response == Response.OKAY.value):
+            with m.If(response == Response.OKAY):
                 m.d.sync += done_words.eq(done_words + 1)
             with m.Else():
                 m.d.sync += status.eq(
-                    Mux(response == Response.DECERR.value, Status.DECERR, Status.SLVERR))
+                    Mux(response == Response.DECERR, Status.DECERR, Status.SLVERR))
                 end_data()
 
         with m.FSM():
@@ -337,16 +350,16 @@ class Bridge(wiring.Component):
                     m.d.sync += bus.awvalid.eq(0)
                 with m.If(bus.wready):
                     m.d.sync += bus.wvalid.eq(0)
-                with m.If(bus.bvalid):
+                with m.If(has_written):
                     next_unit()
-                    answered(bus.bresp)
+                    answered()
             with m.State("READ"):
                 with m.If(bus.arready):
                     m.d.sync += bus.arvalid.eq(0)
-                with m.If(bus.rvalid):
-                    m.d.sync += word.eq(bus.rdata)
+                with m.If(has_read):
+                    m.d.sync += word.eq(read_word)
                     put(WORD_BYTES)
-                    answered(bus.rresp)
+                    answered()
             with m.State("MEMORY"):
                 with m.If(self.memory.done):
                     m.d.sync += [self.memory.valid.eq(0), word[:8].eq(self.memory.rdata)]

@@ -32,7 +32,7 @@ class _SerialCrc(wiring.Component):
     -------
     i : In(stream.Signature(8))
     start : In(1)
-        Only while `i` is ready.
+        Only while `i` is ready. A byte that is taken at the same time is the first.
     fcs : Out(32)
         While `i` is ready.
     match : Out(1)
@@ -123,25 +123,29 @@ class Deframer(wiring.Component):
         m.d.comb += [
             is_flag.eq((self.i.payload.byte == FLAG) & ~self.i.payload.error),
             is_escape.eq((self.i.payload.byte == ESCAPE) & ~self.i.payload.error),
-            full.eq(given_bytes == self._longest_bytes),
             is_content.eq(~(is_flag | is_escape | self.i.payload.error | spoiled | full)),
             self.o.payload.byte.eq(self.i.payload.byte ^ (escaped << ESCAPE_XOR.bit_length() - 1)),
             self.o.payload.end.eq(is_flag),
             self.o.payload.good.eq(crc.match & ~spoiled & ~escaped),
             self.o.valid.eq(self.i.valid & crc.i.ready
                             & (is_content | (is_flag & (given_bytes != 0)))),
-            self.i.ready.eq(crc.i.ready & (self.o.ready | ~self.o.valid)),
+            # Not only where something is given: the path would be long.
+            self.i.ready.eq(crc.i.ready & self.o.ready),
             passing.eq(self.i.valid & self.i.ready),
             crc.i.payload.eq(self.o.payload.byte),
             crc.i.valid.eq(passing & is_content),
-            crc.start.eq(passing & is_flag),
         ]
+        # The byte behind the flag is taken now at the earliest, and looked at from the next cycle.
+        m.d.sync += crc.start.eq(passing & is_flag)
         with m.If(passing):
             m.d.sync += escaped.eq(is_escape)
             with m.If(is_flag):
-                m.d.sync += [spoiled.eq(0), given_bytes.eq(0)]
+                m.d.sync += [spoiled.eq(0), given_bytes.eq(0), full.eq(0)]
             with m.Elif(is_content):
-                m.d.sync += given_bytes.eq(given_bytes + 1)
+                m.d.sync += [
+                    given_bytes.eq(given_bytes + 1),
+                    full.eq(given_bytes == self._longest_bytes - 1),
+                ]
             with m.Elif(self.i.payload.error | full):
                 m.d.sync += spoiled.eq(1)
         return m

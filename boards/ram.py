@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -22,7 +25,7 @@ _BEATS = 16
 
 #: Beats that may still come into such a queue once it is no more roomy: what is on its way to it,
 #: and what starts until that is seen.
-_MARGIN = 6
+_MARGIN = 7
 
 
 class BytePortSignature(wiring.Signature):
@@ -44,6 +47,73 @@ class BytePortSignature(wiring.Signature):
         })
 
 
+class _Lane(wiring.Component):
+    """One byte of each row: block RAM, with flops of its own on all sides.
+
+    The blocks of a large memory are far from each other, and slow: a signal to or from them needs
+    a cycle for the way. The flops before them are kept while the lane is not used, so each lane's
+    differ, and synthesis does not make a single one, with a long way to all lanes, of them.
+
+    Parameters
+    ----------
+    rows : int
+
+    Members
+    -------
+    write_en, write_row, write_data : In
+        The first port: writes.
+    en, row : In
+        The second port: reads.
+    byte_write, byte_data : In
+        With `en`: writes, too.
+    data : Out(8)
+        What the second port has read, 4 cycles after `en`.
+    """
+
+    write_en: Signal
+    write_row: Signal
+    write_data: Signal
+    en: Signal
+    row: Signal
+    byte_write: Signal
+    byte_data: Signal
+    data: Signal
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        super().__init__({
+            "write_en": In(1), "write_row": In(range(rows)), "write_data": In(8),
+            "en": In(1), "row": In(range(rows)), "byte_write": In(1), "byte_data": In(8),
+            "data": Out(8),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # Without `no_rw_check` Yosys builds logic for reads of what is being written. It looks at
+        # it when it makes a block RAM of a memory with a flop behind it.
+        m.submodules.memory = memory = Memory(
+            shape=8, depth=self._rows, init=[], attrs={"ram_style": "block", "no_rw_check": 1})
+        write = memory.write_port()
+        byte_write = memory.write_port()
+        read = memory.read_port(domain="comb")
+        fetched = Signal(8, reset_less=True)    # the memory's own
+        # Two more: its own output is late in the cycle, so the first is to be very near.
+        caught = Signal(8, reset_less=True)
+        m.d.sync += [
+            write.en.eq(self.write_en),
+            byte_write.en.eq(self.en & self.byte_write),
+            fetched.eq(read.data),
+            caught.eq(fetched),
+            self.data.eq(caught),
+        ]
+        with m.If(self.write_en):
+            m.d.sync += [write.addr.eq(self.write_row), write.data.eq(self.write_data)]
+        with m.If(self.en):
+            m.d.sync += [read.addr.eq(self.row), byte_write.data.eq(self.byte_data)]
+        m.d.comb += byte_write.addr.eq(read.addr)
+        return m
+
+
 class AXI4Ram(wiring.Component):
     """Block RAM behind AXI4: one beat a cycle in each direction at the same time.
 
@@ -54,7 +124,7 @@ class AXI4Ram(wiring.Component):
     must not cross 4 KiB (as AXI4 says), so it is inside or outside as a whole.
 
     Block RAM has two ports. One serves the bus's writes, the other its reads and the bytes: a byte
-    access goes before, and takes one cycle from the reads. It ends after 5 cycles, whatever the
+    access goes before, and takes one cycle from the reads. It ends after 9 cycles, whatever the
     bus does; so whoever uses the byte port can never be kept waiting by the bus.
 
     What is read in the cycle in which the same bytes are written by the other port, or what two
@@ -97,15 +167,12 @@ class AXI4Ram(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes = len(self.bus.wstrb)
-        rows = self.size_bytes // lanes
-        # Without `no_rw_check` Yosys builds logic for reads of what is being written. It looks at
-        # it when it makes a block RAM of a memory with a flop behind it.
-        m.submodules.memory = memory = Memory(
-            shape=data.ArrayLayout(8, lanes), depth=rows, init=[],
-            attrs={"ram_style": "block", "no_rw_check": 1})
-        self._elaborate_writes(m, memory)
-        self._elaborate_reads(m, memory)
+        rows = self.size_bytes // len(self.bus.wstrb)
+        lanes = [_Lane(rows) for _ in range(len(self.bus.wstrb))]
+        for index, lane in enumerate(lanes):
+            m.submodules[f"lane_{index}"] = lane
+        self._elaborate_writes(m, lanes)
+        self._elaborate_reads(m, lanes)
         return m
 
     @property
@@ -134,12 +201,11 @@ class AXI4Ram(wiring.Component):
             m.d.comb += response.eq(Response.SLVERR.value)
         return queue
 
-    def _elaborate_writes(self, m: Module, memory: Memory) -> None:
+    def _elaborate_writes(self, m: Module, lanes: Sequence[_Lane]) -> None:
         bus = self.bus
         m.submodules.aw = addresses = self._addresses(m, "aw")
         m.submodules.b = responses = Queue(
             data.StructLayout({"id": len(bus.bid), "response": 2}), depth=_BEATS, margin=_MARGIN)
-        write = memory.write_port(granularity=1)
 
         busy = Signal(name="write_busy")
         burst = Signal.like(addresses.o.payload, name="write_burst")
@@ -161,13 +227,23 @@ class AXI4Ram(wiring.Component):
             with m.If(ending):
                 m.d.sync += busy.eq(0)
 
-        # The write itself, a cycle later, so that it may be far away; the response behind it.
+        # The write itself, later, so that it may be far away; the response before it, but no read
+        # that waits for the response overtakes it.
         accepted = (burst.response == Response.OKAY.value) & taking
+        strobes = Signal.like(bus.wstrb, name="write_strobes")
+        row = Signal(self._row_bits, name="write_row")
+        beat = Signal.like(bus.wdata, name="write_beat")
         m.d.sync += [
-            write.addr.eq(burst.row),
-            write.data.as_value().eq(bus.wdata),
-            write.en.eq(Mux(accepted, bus.wstrb, 0)),
+            strobes.eq(Mux(accepted, bus.wstrb, 0)),
+            row.eq(burst.row),
+            beat.eq(bus.wdata),
         ]
+        for index, lane in enumerate(lanes):
+            m.d.comb += [
+                lane.write_en.eq(strobes[index]),
+                lane.write_row.eq(row),
+                lane.write_data.eq(beat.word_select(index, 8)),
+            ]
         m.d.sync += [
             responses.i.valid.eq(ending),
             responses.i.payload.id.eq(burst.id),
@@ -180,20 +256,17 @@ class AXI4Ram(wiring.Component):
             bus.bresp.eq(responses.o.payload.response),
         ]
 
-    def _elaborate_reads(self, m: Module, memory: Memory) -> None:
+    def _elaborate_reads(self, m: Module, lanes: Sequence[_Lane]) -> None:
         """Reads, and the bytes: both use the memory's second port."""
         bus, byte = self.bus, self.byte
         m.submodules.ar = addresses = self._addresses(m, "ar")
         beat_layout = data.StructLayout({
             "data": len(bus.rdata), "id": len(bus.rid), "response": 2, "last": 1})
         m.submodules.r = beats = Queue(beat_layout, depth=_BEATS, margin=_MARGIN)
-        # With the flop behind it, the memory's own; see the attribute.
-        read = memory.read_port(domain="comb")
-        fetched = Signal(len(bus.rdata), reset_less=True)
-        byte_write = memory.write_port(granularity=1)
 
         busy = Signal(name="read_busy")
         burst = Signal.like(addresses.o.payload, name="read_burst")
+        is_last = Signal()
         issue = Signal()
         ending = Signal(name="read_ending")
         load = Signal(name="read_load")
@@ -201,43 +274,63 @@ class AXI4Ram(wiring.Component):
         byte_under_way = Signal()
         m.d.comb += [
             issue.eq(busy & beats.roomy & ~byte_starts),
-            ending.eq(issue & (burst.len == 0)),
+            ending.eq(issue & is_last),
             addresses.o.ready.eq(~busy | ending),
             load.eq(addresses.o.valid & addresses.o.ready),
-            byte_starts.eq(byte.valid & ~byte_under_way),
         ]
+        m.d.sync += byte_starts.eq(byte.valid & ~byte_starts & ~byte_under_way)
         with m.If(load):
-            m.d.sync += [burst.eq(addresses.o.payload), busy.eq(1)]
+            m.d.sync += [
+                burst.eq(addresses.o.payload),
+                is_last.eq(addresses.o.payload.len == 0),
+                busy.eq(1),
+            ]
         with m.Elif(issue):
-            m.d.sync += [burst.row.eq(burst.row + 1), burst.len.eq(burst.len - 1)]
+            m.d.sync += [
+                burst.row.eq(burst.row + 1),
+                burst.len.eq(burst.len - 1),
+                is_last.eq(burst.len == 1),
+            ]
             with m.If(ending):
                 m.d.sync += busy.eq(0)
 
-        # Address, memory, and a flop near it: its own output is late in the cycle. What belongs
-        # to the beat goes along.
-        m.d.sync += read.addr.eq(
-            Mux(byte_starts, byte.address[self._lane_log2:], burst.row))
+        # To the lanes, through them, and back. What belongs to the beat goes along.
+        row = Signal(self._row_bits, name="read_row")
+        asked = Signal(len(lanes))
+        byte_write = Signal()
+        byte_lane = byte.address[:self._lane_log2]
+        m.d.sync += [
+            row.eq(Mux(byte_starts, byte.address[self._lane_log2:], burst.row)),
+            asked.eq(Mux(byte_starts, 1 << byte_lane, -1)),
+            byte_write.eq(byte_starts & byte.write),
+        ]
+        for index, lane in enumerate(lanes):
+            m.d.comb += [
+                lane.en.eq(asked[index]),
+                lane.row.eq(row),
+                lane.byte_write.eq(byte_write),
+                lane.byte_data.eq(byte.wdata),
+            ]
         about_layout = data.StructLayout({
             "valid": 1, "is_byte": 1, "id": len(bus.rid), "response": 2, "last": 1})
         about = [Signal(about_layout, name=f"about_{stage}")
-                 for stage in ("addressed", "fetched", "caught")]
+                 for stage in ("asked", "addressed", "fetched", "caught", "leaving", "back")]
         m.d.sync += [
             about[0].valid.eq(issue),
             about[0].is_byte.eq(byte_starts),
             about[0].id.eq(burst.id),
             about[0].response.eq(burst.response),
-            about[0].last.eq(burst.len == 0),
-            about[1].eq(about[0]),
-            about[2].eq(about[1]),
+            about[0].last.eq(is_last),
+            *(after.eq(before) for before, after in pairwise(about)),
         ]
-        caught = Signal(len(bus.rdata), reset_less=True)
-        m.d.sync += [fetched.eq(read.data), caught.eq(fetched)]
+        back = Signal(len(bus.rdata), reset_less=True)
+        m.d.sync += back.eq(Cat(lane.data for lane in lanes))
         m.d.comb += [
-            beats.i.valid.eq(about[2].valid),
-            beats.i.payload.data.eq(caught),
-            beats.i.payload.id.eq(about[2].id),
-            beats.i.payload.response.eq(about[2].response),
-            beats.i.payload.last.eq(about[2].last),
+            beats.i.valid.eq(about[-1].valid),
+            beats.i.payload.data.eq(back),
+            beats.i.payload.id.eq(about[-1].id),
+            beats.i.payload.response.eq(about[-1].response),
+            beats.i.payload.last.eq(about[-1].last),
             bus.rvalid.eq(beats.o.valid),
             beats.o.ready.eq(bus.rready),
             bus.rdata.eq(beats.o.payload.data),
@@ -246,14 +339,8 @@ class AXI4Ram(wiring.Component):
             bus.rlast.eq(beats.o.payload.last),
         ]
 
-        lane = byte.address[:self._lane_log2]
-        m.d.comb += [
-            byte_write.addr.eq(read.addr),
-            byte_write.data.as_value().eq(byte.wdata.replicate(len(bus.wstrb))),
-        ]
         m.d.sync += [
-            byte_write.en.eq(Mux(byte_starts & byte.write, 1 << lane, 0)),
             byte_under_way.eq((byte_under_way | byte_starts) & ~byte.done),
-            byte.done.eq(about[2].is_byte),
-            byte.rdata.eq(caught.word_select(lane, 8)),
+            byte.done.eq(about[-1].is_byte),
+            byte.rdata.eq(back.word_select(byte_lane, 8)),
         ]

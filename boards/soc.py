@@ -9,9 +9,11 @@ from amaranth.lib.wiring import In, Out
 
 from mvxl.adapter import Adapter
 from mvxl.config import AdapterConfig
+from mvxl.stream import SkidBuffer
 
 from .bridge import LONGEST_REQUEST_BYTES, Bridge
 from .framing import Deframer, Framer
+from .messages import FrameByte, Unframed
 from .ram import AXI4Ram
 from .uart import UartReceiver, UartTransmitter, uart_divisor
 
@@ -134,9 +136,14 @@ class Periphery(wiring.Component):
         m.submodules.ram = ram
         m.submodules.stretcher = self.stretcher
         wiring.connect(m, self.receiver.o, self.deframer.i)
-        wiring.connect(m, self.deframer.o, bridge.i)
-        wiring.connect(m, bridge.o, self.framer.i)
-        wiring.connect(m, self.framer.o, self.transmitter.i)
+        # So that no path leads from one of them through the next.
+        for name, buffer, source, sink in (
+                ("unframed", SkidBuffer(Unframed), self.deframer.o, bridge.i),
+                ("reply", SkidBuffer(FrameByte), bridge.o, self.framer.i),
+                ("framed", SkidBuffer(8), self.framer.o, self.transmitter.i)):
+            m.submodules[name] = buffer
+            wiring.connect(m, source, buffer.i)
+            wiring.connect(m, buffer.o, sink)
         wiring.connect(m, bridge.memory, ram.byte)
         wiring.connect(m, bridge.registers, wiring.flipped(self.s_axil))
         wiring.connect(m, wiring.flipped(bus), ram.bus)

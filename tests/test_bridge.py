@@ -585,10 +585,11 @@ FAULTS: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "short-frame-counts": (drops, "self.i.payload.good & whole_header",
                            "self.i.payload.good"),
     "bad-frame-not-forgotten": (drops, "m.d.sync += received_bytes.eq(0)", "pass"),
-    "goes-on-after-an-error": (all_agree, "Mux(response == Response.DECERR.value, Status.DECERR, "
+    "goes-on-after-an-error": (all_agree, "Mux(response == Response.DECERR, Status.DECERR, "
                                "Status.SLVERR))\n                end_data()",
-                               "Mux(response == Response.DECERR.value, Status.DECERR, "
+                               "Mux(response == Response.DECERR, Status.DECERR, "
                                "Status.SLVERR))"),
+    "one-response-for-both": (all_agree, "Mux(bus.bvalid, bus.bresp, bus.rresp)", "bus.bresp"),
     "errors-swapped": (all_agree, "Status.DECERR, Status.SLVERR", "Status.SLVERR, Status.DECERR"),
     "no-privilege": (all_agree, "bus.awprot.eq(header.privileged)", "bus.awprot.eq(0)"),
     "page-forgotten": (all_agree, "& (header.page != config.manager_page)", ""),

@@ -89,7 +89,7 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
     unit = module.EventUnit(config)
     dice = random.Random(seed)
     everyone = range(config.partitions)
-    names = ("no_room", "no_quota", "empty_pop", "collision", "failed", "grants", "most")
+    names = ("no_room", "no_quota", "empty_pop", "collision", "met", "failed", "grants", "most")
     rare = ("drained", "others_drained", "dropped", "cleared", "late_clear")
     seen = dict.fromkeys(names + rare if resets else names, 0)
 
@@ -115,7 +115,6 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
         counted = False
         stage = 0                                       # cycles since it was counted
         popped_before = compared_before = False
-        uncounted: set[int] = set()     # partitions of which none was counted since their reset
         compare_due: tuple[int, int] | None = None      # (partition, value) of the cycle before
         pops_given = frees = frees_due = 0
         read_before = NOTHING
@@ -143,10 +142,8 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                         message.partition == p for message in in_flight):
                     del resetting[p]
             ctx.set(unit.resetting, sum(1 << p for p in resetting))
-            # What shows of the partition since before its reset is counted before it is cleared,
-            # and what it wrote is there.
-            counts_still = (showing and not dropped and in_flight[0].partition == clear
-                            or compare_due is not None and compare_due[0] == clear)
+            # What shows of the partition since before its reset is counted before it is cleared.
+            counts_still = showing and not dropped and in_flight[0].partition == clear
             clearing = None if counts_still else clear
             ctx.set(unit.clear.en, clearing is not None)
             if clearing is not None:
@@ -230,8 +227,7 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
             target = dice.choice(everyone)
             if message is not None and dice.random() < 0.5:
                 target = message.partition
-            # In reset its page is frozen; a while longer, so that a count sees what was cleared.
-            compare = compare and target not in resetting and target not in uncounted
+            compare = compare and target not in resetting   # its page is frozen
             compared_before = compare
             value = (counts[target] + dice.choice((-1, 0, 1, 2, HALF - 1, HALF, HALF + 1))) % (
                 1 << 32)
@@ -282,7 +278,6 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
             read_before = queues[reader][0][0] if queues[reader] else NOTHING
 
             # What this cycle changes, seen from the next one on.
-            counts_beside = False       # a count of the partition whose compare value is written
             reached = [is_reached(counts[p], compares[p]) for p in everyone]
             freeing.popleft()
             freeing.append([])
@@ -301,6 +296,7 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                 else:
                     seen["empty_pop"] += 1
             stage_before = stage
+            counting = None
             if message is not None:
                 if stage == 1:
                     own = None if dropped else message.own_event()
@@ -324,17 +320,14 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                         frees_due += 1
                 else:
                     assert not taken, "taken before it was counted"
-                if stage == 0 and not counted and (clearing is None or compare):
+                if stage == 0 and not counted and not cleared:
                     if blocked:
                         seen["collision"] += 1
                     else:
-                        counting = message.command and not dropped
-                        counts[message.partition] += counting
+                        counts[message.partition] += message.command and not dropped
+                        if message.command and not dropped:
+                            counting = message.partition
                         counted = True
-                        if counting:
-                            uncounted.discard(message.partition)
-                        counts_beside = bool(
-                            compare and counting and message.partition == target)
                         if resets:
                             seen["dropped"] += dropped
                 if counted:
@@ -344,23 +337,24 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                     showing = counted = False
                     stage = 0
             if clearing is not None:
-                assert bool(cleared) == (stage_before == 0 and not compare), "cleared in its cycle"
+                assert bool(cleared) == (stage_before == 0 and not compare), \
+                    "cleared in its cycle"
                 if cleared:
                     counts[clearing] = compares[clearing] = 0
                     reached[clearing] = True
-                    uncounted.add(clearing)
                     clear = None
                     seen["cleared"] += 1
                 else:
                     seen["late_clear"] += 1
             else:
                 assert not cleared, "cleared unasked"
-            # A write of the compare value takes a cycle more than a count.
-            if compare_due is not None:
+            # A write of the compare value takes a cycle more than a count, unless they meet.
+            if compare_due is not None and not (cleared and clearing == compare_due[0]):
                 compares[compare_due[0]] = compare_due[1]
             compare_due = (target, value) if compare else None
-            if counts_beside:
-                compares[target], compare_due = value, None
+            if compare and counting == target:
+                compares[target] = value
+                seen["met"] += 1
             if starting is not None:
                 in_flight.append(starting)
                 used[starting.partition] += starting.command
@@ -515,14 +509,12 @@ FAULTS = [
     ("collision-counts", "with m.Elif(self.completions.valid & ~fetched_compare):",
      "with m.Elif(self.completions.valid):",
      "taken before it was counted|COMPLETED is wrong|taken in another cycle|events lost"),
-    ("changed-unseen", "(fetched_compare & ~changed)", "fetched_compare", "reached is wrong"),
-    ("changed-by-any", "changed.eq(counting & (done.partition == self.compare.partition))",
+    ("change-missed", "comparing.eq(counting | (fetched_compare & ~changed))",
+     "comparing.eq(counting | fetched_compare)", "reached is wrong"),
+    ("change-of-another", "changed.eq(counting & (done.partition == self.compare.partition))",
      "changed.eq(counting)", "reached is wrong"),
-    ("held-up-by-writes", "with m.Elif(self.completions.valid & ~fetched_compare):",
-     "with m.Elif(self.completions.valid & ~fetched_compare & ~self.compare.en):",
-     "COMPLETED is wrong"),
     ("counts-what-came-before", "self.completions.valid, done.partition, self.oncoming",
-     "1, done.partition, self.oncoming", "COMPLETED is wrong"),
+     "1, done.partition, self.oncoming", "COMPLETED is wrong|reached is wrong"),
     ("counts-what-comes-next", "self.completions.valid, done.partition, self.oncoming",
      "0, done.partition, self.oncoming", "COMPLETED is wrong|reached is wrong"),
     ("compare-is-not-compared", "comparing.eq(counting | (fetched_compare & ~changed))",
@@ -574,7 +566,7 @@ FAULTS = [
     ("slot-of-another", "read_origin.addr.eq(Cat(popped_row, popped_by))",
      "read_origin.addr.eq(Cat(popped_row, popper))", "room|quota"),
     ("dropped-but-told", "push.eq(done.command & ~done.dropped", "push.eq(done.command",
-     "events lost|no room any more|room_freed too often|another event"),
+     "events lost|no room any more"),
     ("dropped-but-counted", "counting.eq(done.command & ~done.dropped)",
      "counting.eq(done.command)", "COMPLETED is wrong"),
     ("end-of-a-grant-counted", "counting.eq(done.command & ~done.dropped)",
@@ -583,7 +575,7 @@ FAULTS = [
      "events lost"),
     ("end-of-a-grant-frees-a-slot", "unused.eq(done.command & ~push)", "unused.eq(~push)",
      "room for own events|no room any more"),
-    ("clear-reaches-nothing", "with m.If(self.cleared & (self.clear.partition == p)):",
+    ("clear-is-not-compared", "with m.If(self.cleared & (self.clear.partition == p)):",
      "with m.If(0):", "reached is wrong"),
     ("clear-keeps-the-compare-value", "compares.write_en.eq(self.compare.en | self.cleared)",
      "compares.write_en.eq(self.compare.en)", "reached is wrong"),

@@ -48,7 +48,7 @@ class Kind:
 
 KINDS = {
     # boards.ram, boards.bridge
-    "board": Kind(width=32, depth=2048, careless=True, flop=True, enables=True, second=True),
+    "lane": Kind(width=8, depth=4096, careless=True, flop=True, second=True),
     "buffer": Kind(width=8, depth=1024, careless=True, flop=True, filled=True),
     # Queues, counters, events
     "queue": Kind(width=70, depth=64, careless=True, flop=True),
@@ -67,7 +67,7 @@ KINDS = {
 
 #: Which cells each kind must be made of, but for the flops that see to a row that is written.
 CELLS = {
-    "board": "DPX9B", "buffer": "DPX9B", "queue": "SDPX9B", "narrow": "DPB",
+    "lane": "DPB", "buffer": "DPX9B", "queue": "SDPX9B", "narrow": "DPB",
     "transparent": "SDPX9B", "transparent_narrow": "DPB", "transparent_flops": "DFFE",
     "lut_ram": "RAM16SDP4", "lut_ram_narrow": "RAM16SDP4", "flops": "DFFE DFFSE",
     "sync": "DPX9B", "bytes": "DPX9B",
@@ -86,10 +86,8 @@ class Memories(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for name, kind in KINDS.items():
-            lanes = 4 if kind.width == 32 else 2
             memory = Memory(
-                shape=(data.ArrayLayout(kind.width // lanes, lanes) if kind.enables
-                       else kind.width),
+                shape=data.ArrayLayout(kind.width // 2, 2) if kind.enables else kind.width,
                 depth=kind.depth,
                 init=[(row * 2654435761 >> 3) % (1 << kind.width) for row in range(kind.depth)]
                 if kind.filled else [],
@@ -107,9 +105,9 @@ class Memories(wiring.Component):
                 read.addr.eq(self.read_row),
             ]
             if kind.second:
-                second = memory.write_port(granularity=1)
+                second = memory.write_port()
                 m.d.comb += [
-                    second.en.eq(self.second_en),
+                    second.en.eq(self.second_en[0]),
                     second.addr.eq(self.read_row),
                     second.data.eq(self.write_data[-kind.width:]),
                 ]

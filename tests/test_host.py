@@ -6,10 +6,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from mvxl.host.board import Board, NoAnswer, UnknownConfiguration, standard_tabl
 from mvxl.host.frames import (CONTENTS_BYTES_MAX, ESCAPE, FLAG, Deframer, FrameError, Hello,
                               Operation, Reply, ReplyStatus, Request, frame)
 from mvxl.host.link import (BadRequest, NoReply, PortError, PortLost, ProtocolError,
-                            RegisterError, SerialLink)
+                            RegisterError, SerialLink, Statistics)
 from mvxl.host.scenario import ScenarioError, load_setup, parse_setup
 from mvxl.host.transfer import NoRoute, find_route
 from mvxl.host.transport import BoardTransport
@@ -144,12 +147,17 @@ def test_requests_survive(request_: Request) -> None:
 
 
 class Fixture:
-    """A link to a fake board."""
+    """A link to a fake board. `is_new`: nothing went over it yet."""
 
-    def __init__(self, config_name: str = "tiny", attempts: int = 3) -> None:
+    def __init__(self, config_name: str = "tiny", attempts: int = 3, *,
+                 is_new: bool = False) -> None:
         self.board = FakeBoard(config_name)
         self.port = FakePort(self.board)
         self.link = SerialLink(self.port, timeout_s=0.01, attempts=attempts)
+        if not is_new:
+            self.link.hello()
+            self.link.statistics = Statistics()
+            self.board.carried_out.clear()
 
     @property
     def writes(self) -> list[Request]:
@@ -171,6 +179,52 @@ def once(change: Callable[[bytes], bytes], at: int = 0) -> Callable[[bytes], byt
 
 def test_hello(fixture: Fixture) -> None:
     assert fixture.link.hello() == fixture.board.hello
+
+
+@pytest.mark.parametrize("ahead", range(-1, 4))
+def test_a_first_request_that_the_board_seems_to_remember(
+        monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    """The sequence that a link begins with is the last one of a link before it, or near it."""
+    fixture = Fixture()
+    fixture.link.write_memory(0, b"before")
+    last = fixture.board.carried_out[-1].sequence
+    monkeypatch.setattr(random, "randrange", lambda _: (last - ahead) % 256)
+    link = SerialLink(fixture.port, timeout_s=0.01)
+    link.write_memory(0, b"behind")
+    assert [one.data for one in fixture.writes] == [b"before", b"behind"]
+    assert link.read_memory(0, 6) == b"behind"
+    assert (link.statistics.requests, link.statistics.repeats, link.statistics.stale) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("ahead", range(-1, 4))
+def test_a_late_reply_to_a_link_before(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    """It is taken for no reply to a request of this link, though its sequence is one of these."""
+    fixture = Fixture()
+    held_back = bytearray()
+
+    def hold_back(line: bytes) -> bytes:
+        held_back.extend(line)
+        return b""
+
+    fixture.port.to_host = hold_back
+    with pytest.raises(NoReply):
+        fixture.link.read_memory(0, 1)
+    last = fixture.board.carried_out[-1].sequence
+    fixture.port.to_host = once(lambda line: bytes(held_back) + line)
+    monkeypatch.setattr(random, "randrange", lambda _: (last - ahead) % 256)
+    link = SerialLink(fixture.port, timeout_s=0.01)
+    link.write_memory(0, b"behind")
+    assert [one.data for one in fixture.writes] == [b"behind"]
+    assert link.read_memory(0, 6) == b"behind"
+    assert (link.statistics.requests, link.statistics.repeats) == (3, 0)
+
+
+def test_the_first_request_of_a_link_is_a_hello() -> None:
+    fixture = Fixture(is_new=True)
+    fixture.link.read_interrupts()
+    fixture.link.read_interrupts()
+    assert [one.operation for one in fixture.board.carried_out] == [
+        Operation.HELLO, Operation.INTERRUPTS, Operation.INTERRUPTS]
 
 
 def test_memory_and_registers(fixture: Fixture) -> None:
@@ -233,6 +287,15 @@ def test_a_reply_that_comes_late_is_dropped(fixture: Fixture) -> None:
     fixture.port.to_host = lambda line: late.pop() + line if late else line
     assert fixture.link.read_memory(0, 1) == b"x"
     assert fixture.link.statistics.stale == 1
+
+
+def test_a_reply_that_is_seen_late_counts(
+        fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was there in time, but this program was asleep."""
+    monkeypatch.setattr(time, "monotonic", count(step=3600).__next__)
+    fixture.link.write_memory(0, b"x")
+    assert len(fixture.writes) == 1
+    assert fixture.link.statistics.repeats == 0
 
 
 def test_no_reply_at_all(fixture: Fixture) -> None:

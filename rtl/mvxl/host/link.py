@@ -4,6 +4,10 @@
 The board carries a request out once, however often it comes: a repeat has the same sequence number,
 and is answered by the reply of the first. So a reply that does not come, or comes damaged, is asked
 for again by sending the request again.
+
+The board may remember a request of a program that ran before, with the very sequence number that
+this one begins with. So a HELLO goes before all: it is carried out whatever the board remembers,
+and from then on its sequence number is the one remembered.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import serial
 
@@ -143,8 +147,9 @@ class SerialLink:
         self._attempts = attempts
         self._deframer = Deframer()
         self._arrived: deque[Reply] = deque()
-        # Any, so that replies to a program that ran before are not taken for ours.
+        # Any, so that replies to a program that ran before are hardly taken for ours.
         self._sequence = random.randrange(_SEQUENCES)
+        self._is_known = False      # the board remembers a request of this link
 
     @classmethod
     def open(cls, name: str, baud: int = DEFAULT_BAUD, *, timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -276,9 +281,23 @@ class SerialLink:
         ProtocolError
             The reply has another length than it must have.
         """
+        if not self._is_known:
+            # What answers may be a late reply to a program that ran before: it is not looked at.
+            self._exchange(self._next(Operation.HELLO))
+            self._is_known = True
+        asked = self._next(operation, page=page, count=count, address=address, data=data,
+                           privileged=privileged)
+        reply = self._exchange(asked)
+        self.interrupts = reply.interrupts
+        return self._checked(asked, reply)
+
+    def _next(self, operation: Operation, **fields: Any) -> Request:
+        """A request with the next sequence."""
         self._sequence = (self._sequence + 1) % _SEQUENCES
-        asked = Request(sequence=self._sequence, operation=operation, page=page, count=count,
-                        address=address, data=data, privileged=privileged)
+        return Request(sequence=self._sequence, operation=operation, **fields)
+
+    def _exchange(self, asked: Request) -> Reply:
+        """Send a request, and again, until its reply is there."""
         line = frame(asked.encode())
         received_before = self.statistics.received_bytes
         for attempt in range(self._attempts):
@@ -287,8 +306,7 @@ class SerialLink:
             self._write(line)
             reply = self._await_reply(asked, len(line))
             if reply is not None:
-                self.interrupts = reply.interrupts
-                return self._checked(asked, reply)
+                return reply
         raise NoReply(self._why_no_reply(asked, self.statistics.received_bytes - received_before))
 
     def _checked(self, asked: Request, reply: Reply) -> Reply:
@@ -306,13 +324,16 @@ class SerialLink:
         """The reply, if it comes in time. Others are dropped."""
         on_line = (sent_bytes + 2 * CONTENTS_BYTES_MAX) * _BITS_PER_BYTE / self._port.baudrate
         deadline = time.monotonic() + self._timeout_s + on_line
-        while time.monotonic() < deadline:
+        is_over = False
+        while not is_over:
+            # What has come in time counts, though this program may look only now.
+            is_over = time.monotonic() >= deadline
+            self._read()
             while self._arrived:
                 reply = self._arrived.popleft()
                 if reply.sequence == asked.sequence:
                     return reply
                 self.statistics.stale += 1
-            self._read()
         return None
 
     def _read(self) -> None:
