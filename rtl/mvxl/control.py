@@ -953,19 +953,18 @@ class Control(wiring.Component):
         with m.If(self.orders.valid):
             with m.If(self.orders.ready):
                 m.d.sync += self.orders.valid.eq(0)
-        with m.Elif(self._change_waits):
+        with m.Else():
             m.d.sync += [
-                self.orders.valid.eq(1), changing.eq(1), moving.eq(0),
-                order.kind.eq(self._change_kind), order.id.eq(self._change_id),
+                self.orders.valid.eq(self._change_waits | self._raw_waits | self._asked.any),
+                changing.eq(self._change_waits),
+                moving.eq(self._raw_waits & ~self._change_waits),
             ]
-        with m.Elif(self._raw_waits):
-            m.d.sync += [
-                self.orders.valid.eq(1), changing.eq(0), moving.eq(1),
-                order.kind.eq(OrderKind.MOVE), order.count.eq(self._raw_count),
-            ]
-        with m.Elif(self._asked.any):
-            m.d.sync += [
-                self.orders.valid.eq(1), changing.eq(0), moving.eq(0), order.eq(self._asked.order)]
+            with m.If(self._change_waits):
+                m.d.sync += [order.kind.eq(self._change_kind), order.id.eq(self._change_id)]
+            with m.Elif(self._raw_waits):
+                m.d.sync += [order.kind.eq(OrderKind.MOVE), order.count.eq(self._raw_count)]
+            with m.Else():
+                m.d.sync += order.eq(self._asked.order)
 
     def _manager_state(self, m: Module, bank: RegisterBank, ready: Signal) -> None:
         """What the manager reads, and its interrupt."""
