@@ -546,10 +546,9 @@ class Engine(wiring.Component):
             ]
 
         # What the memory port is waited for.
-        m.d.comb += [
-            write_side.down.eq(self.down),
-        ]
         m.d.sync += [
+            # With the stops: until then bursts begin, and they need their rows.
+            write_side.down.eq(self.down),
             self.due.eq(Cat(bus.arvalid, read_side.due, bus.awvalid, bus.wvalid,
                             write_side.due & ~bus.awvalid & ~bus.wvalid)),
             self.moved.eq(Cat(bus.arvalid & bus.arready, bus.rvalid & bus.rready,
