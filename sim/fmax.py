@@ -153,9 +153,8 @@ def _synthesize(component: wiring.Component, folder: Path) -> None:
 
 def _place(folder: Path, seed: int, target_mhz: float, router: str = "router1") -> dict[str, Any]:
     """Place and route with one seed; returns nextpnr's report."""
-    # This placer's wires are shorter than the usual one's, and the clock a tenth faster.
     return _nextpnr(folder, f"place_{seed}", "--seed", str(seed), "--freq", str(target_mhz),
-                    "--placer", "static", "--router", router)
+                    "--router", router)
 
 
 def _pack(folder: Path) -> dict[str, Any]:

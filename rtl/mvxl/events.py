@@ -67,8 +67,8 @@ class EventUnit(wiring.Component):
     resetting : In(config.partitions)
         Bit p: events of partition p are dropped, whatever they tell.
     clear : In(struct {en, partition})
-        COMPLETED and COMPLETED_COMPARE of a partition to 0; held until `cleared`. It writes neither,
-        and has nothing to be counted.
+        COMPLETED and COMPLETED_COMPARE of a partition to 0; held until `cleared`. It writes
+        neither, and has nothing to be counted.
     cleared : Out(1)
     compare : In(struct {en, partition, value})
         Writes COMPLETED_COMPARE. At most every second cycle; 0 before `ready`.
