@@ -109,9 +109,9 @@ class RingSpec(Elaboratable):
             given(signal, time <= decision) for signal in (command.dst_offset, command.src_offset))
         lock_position, filled = (
             given(signal, (time >= 2) & ~over) for signal in (lock.position, lock.filled))
-        grant_position, grant_count, src_address = (
-            given(signal, (time >= 3) & ~over)
-            for signal in (grant.position, grant.count, grant.src_address))
+        src_address = given(grant.src_address, (time >= 3) & ~over)
+        grant_position, grant_count = (
+            given(signal, (time >= 4) & ~over) for signal in (grant.position, unit.grant_limit))
         m.d.comb += [
             Assume(ResetSignal() == Initial()),
             decided.eq(time == decision),

@@ -65,7 +65,7 @@ STEPS = [
             "may_place.eq(open_now & ~is_mvxl)", "may_place.eq(open_now & ~is_mvxl & ~is_grant)",
             says="was carried out"),
     without("fig12_1203_processor_lock_and_addresses_come_back", "control.py",
-            "told.eq((self.for_cpu & self.live).bit_select(reader, 1))", "told.eq(0)",
+            "told.eq((self.for_cpu & self.live & there).bit_select(reader, 1))", "told.eq(0)",
             quick=True),
     # An MVXL starts nothing.
     without("fig12_1204_engine_driver_moves", "front.py",

@@ -867,7 +867,7 @@ FAULTS: list[tuple[str, str, str, Callable[[Any], None], str]] = [
      lambda module: check_wait_limit(module, "small", 40), "not exact"),
     ("limit-from-last-look", "looked & ~self.waiting.bit_select(self.partition, 1)", "looked",
      lambda module: check_wait_limit(module, "small", 40), "waited"),
-    ("not-overdue", "self.overdue[p].eq(over &", "self.overdue[p].eq(0 &",
+    ("not-overdue", "self.overdue[p].eq(was_over &", "self.overdue[p].eq(0 &",
      lambda module: check_wait_limit(module, "small", 40), "not woken by its limit"),
     ("most-recent-first", "with m.If(self.served[i]):", "with m.If(0):",
      check_hand_over, "overtaken"),

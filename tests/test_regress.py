@@ -70,9 +70,12 @@ def logs(simulator: Model) -> Logs:
 
 
 def place(items: Sequence[Any], where: Callable[[Any], bool]) -> int:
-    """Of those `where` it holds, the one in the middle."""
+    """Of those `where` it holds, the first of the last third.
+
+    A few answers are read while what they tell changes, and any is right: not this one.
+    """
     places = [i for i, item in enumerate(items) if where(item)]
-    return places[len(places) // 2]
+    return places[len(places) * 2 // 3]
 
 
 def changed(items: Sequence[Any], where: Callable[[Any], bool], **changes: Any) -> list[Any]:
