@@ -102,8 +102,7 @@ ECP5 = Family(
     cells=("TRELLIS_COMB", "TRELLIS_FF", "DP16KD"),
     overrides=lambda clock_hz, seed: {
         "synth_opts": ["-abc9"], "ecppack_opts": ["--compress"],
-        # This placer makes a third shorter ways than the usual one, and a tenth more clock.
-        "nextpnr_opts": [*_REPORT, "--placer", "static", "--seed", str(seed)]})
+        "nextpnr_opts": [*_REPORT, "--seed", str(seed)]})
 
 #: Gowin GW1N and GW2A, by Project Apicula.
 GOWIN = Family(
