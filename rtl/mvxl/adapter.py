@@ -17,7 +17,7 @@ from .events import EventUnit
 from .faults import FaultLog
 from .front import FrontEnd
 from .grants import GrantUnit
-from .messages import Kind, OrderKind
+from .messages import Kind
 from .queues import CommandQueues
 from .watchdog import Watchdog
 
@@ -102,6 +102,7 @@ class Adapter(wiring.Component):
             queues.resume.eq(control.resume),
             queues.nudge.eq(control.nudge),
             queues.wake_all.eq(control.wake_all),
+            queues.wake_changed.eq(control.wake_changed),
             queues.settings.eq(control.settings),
             queues.resetting.eq(control.resetting),
             control.full.eq(queues.full),
@@ -125,7 +126,6 @@ class Adapter(wiring.Component):
         ]
 
         # Control → front end.
-        order = control.orders.payload
         wiring.connect(m, control.orders, front.orders)
         m.d.comb += [
             front.hold.eq(control.hold),
@@ -139,10 +139,6 @@ class Adapter(wiring.Component):
             control.query_cursor.eq(front.query_cursor),
             control.query_head.eq(front.query_head),
             control.order_status.eq(front.order_status),
-            queues.wake_changed.en.eq(
-                control.orders.valid & front.orders.ready
-                & ((order.kind == OrderKind.REWIND) | (order.kind == OrderKind.CONSUME))),
-            queues.wake_changed.id.eq(order.id),
         ]
 
         # Front end ↔ grants.
@@ -215,6 +211,7 @@ class Adapter(wiring.Component):
             m.d.sync += manager_moves.eq(1)
         with m.Elif(retired.en & (retired.kind == Kind.RAW)):
             m.d.sync += manager_moves.eq(0)
+        all_idle = Signal()
         idle = Signal(config.agents)
         halt = Signal(config.agents)
         m.d.comb += [
@@ -232,8 +229,10 @@ class Adapter(wiring.Component):
             completion.halted.eq(queues.halted),
             completion.resetting.eq(control.resetting),
             completion.down.eq(down),
-            control.settled.eq(completion.settled & (~down | (queues.idle.all() & ~manager_moves))),
+            control.settled.eq(completion.settled & (~down | all_idle)),
         ]
+        # The port does not go down unless something has been in flight for long.
+        m.d.sync += all_idle.eq(queues.idle.all() & ~manager_moves)
 
         # Completion → lock, queues, grants.
         wiring.connect(m, completion.releases, front.releases)

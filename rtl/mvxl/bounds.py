@@ -65,10 +65,24 @@ class BoundsChecker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
-        # One sum of three operands, beside the address sum, is shorter than a sum and a compare.
-        # It lies between −(2³³ − 2) and 2³² − 1, so that 34 bits and a sign hold it.
-        room = Signal(signed(OFFSET_BITS + 2))
-        m.d.comb += room.eq(self.limit - self.used - self.count)
+        # limit − used − count lies between −(2³³ − 2) and 2³² − 1, so that 34 bits, of which one is
+        # the sign, hold it. It takes one carry chain, not two, because carries are saved:
+        # limit + ~used + ~count = sums + 2 carries, to which 2 is to be added.
+        width = OFFSET_BITS + 2
+        not_used = Signal(width)
+        not_count = Signal(width)
+        sums = Signal(width)
+        carries = Signal(width)
+        room = Signal(signed(width))
+        m.d.comb += [
+            not_used.eq(~(self.used | Const(0, width))),
+            not_count.eq(~(self.count | Const(0, width))),
+            sums.eq(self.limit ^ not_used ^ not_count),
+            carries.eq((self.limit & not_used) | (self.limit & not_count)
+                       | (not_used & not_count)),
+            # 2 carries + 1, and 1 more because −~x = x + 1.
+            room.eq(sums - ~Cat(Const(1, 1), carries[:-1])),
+        ]
         with m.If(self.en):
             m.d.sync += [
                 self.fits.eq(room >= 0),

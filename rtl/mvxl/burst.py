@@ -28,7 +28,8 @@ class BurstSplitter(wiring.Component):
     config : AdapterConfig
     revocable : bool
         A burst that waits becomes void, too, when its agent is stopped. It is not the span's last
-        then, unless it was; another void one follows.
+        then, unless it was; another void one follows. Two may wait, so that no path leads from
+        `bursts.ready` to the spans.
 
     Members
     -------
@@ -68,38 +69,65 @@ class BurstSplitter(wiring.Component):
         start_beat = Signal(block - lane)
         end_beat = Signal(block - lane)
         load = Signal()
+        split = Signal.like(burst)
         m.d.comb += [
             last.eq(Mux(first, span.single, next_last)),
             void.eq(self.stop.bit_select(span.agent, 1)),
             start_beat.eq(Mux(first, span.address[lane:block], 0)),
             end_beat.eq(Mux(last, span.last[lane:block], ~0)),
-            load.eq(~self.bursts.valid | self.bursts.ready),
             self.spans.ready.eq(load & (last | void)),
+            split.agent.eq(span.agent),
+            split.address.eq(Cat(Const(0, lane), start_beat, span.address[block:] + index)),
+            split.len.eq(end_beat - start_beat),
+            split.first_lane.eq(span.address[:lane]),
+            split.last_lane.eq(span.last[:lane]),
+            split.other_lane.eq(span.other_lane),
+            split.first.eq(first),
+            split.last.eq(last | void),
+            split.more.eq(span.more),
+            split.void.eq(void),
+            split.single.eq(start_beat == end_beat),
+            split.below.eq(span.address[:lane] < span.other_lane),
         ]
-        if self._revocable:
-            with m.If(self.stop.bit_select(burst.agent, 1)):
-                m.d.sync += burst.void.eq(1)
+        with m.If(load & self.spans.valid):
+            with m.If(last | void):
+                m.d.sync += [index.eq(0), first.eq(1)]
+            with m.Else():
+                m.d.sync += [
+                    index.eq(index + 1),
+                    first.eq(0),
+                    next_last.eq(index + 1 == span.last[block:]),
+                ]
+
+        if not self._revocable:
+            m.d.comb += load.eq(~self.bursts.valid | self.bursts.ready)
+            with m.If(load):
+                m.d.sync += [self.bursts.valid.eq(self.spans.valid), burst.eq(split)]
+            return m
+
+        # A skid buffer of bursts that become void where they wait. The spare one is filled in any
+        # case, and counts if it is needed.
+        spare = Signal.like(burst)
+        spare_valid = Signal()
+        moves = Signal()
+        burst_void = Signal()
+        spare_void = Signal()
+        m.d.comb += [
+            load.eq(~spare_valid),
+            moves.eq(self.bursts.ready | ~self.bursts.valid),
+            burst_void.eq(burst.void | self.stop.bit_select(burst.agent, 1)),
+            spare_void.eq(spare.void | self.stop.bit_select(spare.agent, 1)),
+        ]
+        m.d.sync += spare_valid.eq(~moves & (spare_valid | self.spans.valid))
         with m.If(load):
+            m.d.sync += spare.eq(split)
+        with m.Else():
+            m.d.sync += spare.void.eq(spare_void)
+        with m.If(moves):
             m.d.sync += [
-                self.bursts.valid.eq(self.spans.valid),
-                burst.agent.eq(span.agent),
-                burst.address.eq(Cat(Const(0, lane), start_beat, span.address[block:] + index)),
-                burst.len.eq(end_beat - start_beat),
-                burst.first_lane.eq(span.address[:lane]),
-                burst.last_lane.eq(span.last[:lane]),
-                burst.other_lane.eq(span.other_lane),
-                burst.more.eq(span.more),
-                burst.first.eq(first),
-                burst.last.eq(last | void),
-                burst.void.eq(void),
+                self.bursts.valid.eq(spare_valid | self.spans.valid),
+                burst.eq(Mux(spare_valid, spare, split)),
             ]
-            with m.If(self.spans.valid):
-                with m.If(last | void):
-                    m.d.sync += [index.eq(0), first.eq(1)]
-                with m.Else():
-                    m.d.sync += [
-                        index.eq(index + 1),
-                        first.eq(0),
-                        next_last.eq(index + 1 == span.last[block:]),
-                    ]
+        m.d.sync += burst.void.eq(
+            Mux(moves, Mux(spare_valid, spare_void, void), burst_void))
         return m

@@ -104,10 +104,9 @@ class InFlightList(wiring.Component):
             pop.eq((written != read) & ~fetched),
         ]
         m.d.sync += written.eq(written + self.accepted.valid)
+        m.d.sync += fetched.eq(pop | (fetched & ~drained))
         with m.If(pop):
-            m.d.sync += [read.eq(read + 1), fetched.eq(1)]
-        with m.Elif(drained):
-            m.d.sync += fetched.eq(0)
+            m.d.sync += read.eq(read + 1)
         with m.If(drained):
             m.d.sync += self.o.valid.eq(fetched)
             for name in proposal.shape().members:
@@ -242,6 +241,8 @@ class CompletionUnit(wiring.Component):
         write_failed = Signal()
         fault_address = Signal(config.address_bits)
         late = Signal()         # its responses have not come
+        is_release = Signal()
+        held = Signal()         # a lock goes with it
         dropped = Signal()
         halted = Signal()
         timed_out = Signal()
@@ -253,17 +254,20 @@ class CompletionUnit(wiring.Component):
         bus_failed = Signal()
         failed = Signal()
         m.d.comb += [
-            dropped.eq(self.resetting.bit_select(head.partition, 1) & ~is_raw),
-            halted.eq(self.halted.bit_select(head.partition, 1) & is_command),
-            timed_out.eq(self.down & (late | (head.kind != Kind.RELEASE))),
+            timed_out.eq(self.down & (late | ~is_release)),
             good.eq(~timed_out & ~halted & ~write_failed & ~read_failed & ~refused),
             published.eq(good & ~dropped & advances),
             bus_failed.eq(is_command & ~dropped & ~halted & (status != Status.TIMEOUT)
                           & (read_failed | write_failed)),
             failed.eq(bus_failed | (is_command & ~dropped & (status == Status.TIMEOUT))),
         ]
-        # As of the cycle before, in which it was the oldest, too.
+        # As of the cycle before, in which it was the oldest, too. A failure halts its partition
+        # before the next one can end.
         m.d.sync += [
+            dropped.eq(self.resetting.bit_select(head.partition, 1) & ~is_raw),
+            halted.eq(self.halted.bit_select(head.partition, 1) & is_command),
+            is_release.eq(head.kind == Kind.RELEASE),
+            held.eq(holds),
             refused.eq(head.status != Status.OK),
             advances.eq(
                 (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0))),
@@ -315,7 +319,7 @@ class CompletionUnit(wiring.Component):
                 report.tag.eq(head.tag),
                 report.event.eq(head.event | ~good),
                 report.command.eq(is_command),
-                report.reserved.eq(head.notify & holds),
+                report.reserved.eq(head.notify & held),
                 report.arrived.eq(published | ((head.kind == Kind.MVCL) & ~dropped & good)),
                 report.sent.eq(published | ((head.kind == Kind.MVCL) & good)),
                 report.dropped.eq(dropped),
@@ -347,7 +351,7 @@ class CompletionUnit(wiring.Component):
             orphans.i.payload.partition.eq(head.partition),
             orphans.i.payload.kind.eq(head.kind),
             orphans.i.payload.moves.eq(moves),
-            orphans.i.payload.holds.eq(holds),
+            orphans.i.payload.holds.eq(held),
             orphans.i.payload.dst_id.eq(head.dst_id),
             orphans.o.ready.eq(absorbed),
         ]
@@ -421,8 +425,8 @@ class CompletionUnit(wiring.Component):
                         m.next = "PUBLISH"
             with m.State("PUBLISH"):
                 with m.If(~self.completions.valid):
-                    m.d.comb += self.releases.valid.eq(holds & ~late)
-                    with m.If(~holds | late | self.releases.ready):
+                    m.d.comb += self.releases.valid.eq(held & ~late)
+                    with m.If(~held | late | self.releases.ready):
                         m.d.comb += [done.eq(1), orphaned.eq(late)]
                         m.next = "WAIT"
             with m.State("ABSORB"):

@@ -49,7 +49,8 @@ class Control(wiring.Component):
         Levels: OR(state AND enable), registered.
     ready : In(1)
         The other units' memories are scrubbed; COMMAND writes before are rejected.
-    push, full, room, cancel, resume, nudge, wake_all, settings, idle, empty, halted, waiting
+    push, full, room, cancel, resume, nudge, wake_all, wake_changed, settings, idle, empty, halted,
+    waiting
         As of `CommandQueues`.
     orders, order_status, hold, new_entry, raw_source, raw_destination, max_count, query_id,
     query_owner, query_valid, query_cursor, query_head
@@ -105,6 +106,7 @@ class Control(wiring.Component):
             "resume": Out(everyone),
             "nudge": Out(everyone),
             "wake_all": Out(1),
+            "wake_changed": Out(data.StructLayout({"en": 1, "id": config.id_bits})),
             "settings": Out(data.StructLayout({
                 "partition": bits, "control_en": 1, "enabled": 1, "grants": 2,
                 "weight": WEIGHT_BITS, "limit_en": 1, "limit": WAIT_BITS})),
@@ -943,17 +945,21 @@ class Control(wiring.Component):
         moving = Signal()
         taken = Signal()
         m.d.comb += [
-            taken.eq(self.orders.valid & self.orders.ready),
             self._change_taken.eq(taken & changing),
             self._raw_taken.eq(taken & moving),
             self._asked_taken.eq(taken & ~changing & ~moving),
             # A change of the table may help, or end, any wait, and so does the memory's end.
             self.wake_all.eq(self.room_freed | self._change_taken | self.down),
+            self.wake_changed.en.eq(taken & ((order.kind == OrderKind.REWIND)
+                                             | (order.kind == OrderKind.CONSUME))),
+            self.wake_changed.id.eq(order.id),
         ]
+        # What an order has done is seen a cycle later, in which the next one is not chosen yet.
+        m.d.sync += taken.eq(self.orders.valid & self.orders.ready)
         with m.If(self.orders.valid):
             with m.If(self.orders.ready):
                 m.d.sync += self.orders.valid.eq(0)
-        with m.Else():
+        with m.Elif(~taken):
             m.d.sync += [
                 self.orders.valid.eq(self._change_waits | self._raw_waits | self._asked.any),
                 changing.eq(self._change_waits),

@@ -95,7 +95,7 @@ class ReadSide(wiring.Component):
         From R.
     rows : Out(stream.Signature(Row, always_ready=True))
     taken : In(1)
-        A row has left the data queue.
+        A row has left the data queue, in the cycle before.
     fault : Out(struct {en, partition, address})
         A beat came with an error, the first of its message.
     fault_agent : Out(config.user_bits)
@@ -289,27 +289,43 @@ class WriteSide(wiring.Component):
         spoilt = Signal()       # one of its rows was bad
         started = Signal()      # its current burst is on the bus
         beat_index = Signal(8)
-        wide = Signal()         # its first row must be fetched ahead
-        m.d.comb += wide.eq(burst.first_lane < burst.other_lane)
-
+        at_last_beat = Signal()     # of a burst that is started
         newer_good = Signal()
         bad_now = Signal()
-        ready = Signal()        # what a beat needs is there
+        supplied = Signal()     # a beat's newer row is there, or it needs none
         last_beat = Signal()
         message_last = Signal()
         forced = Signal()       # a beat goes without its row
+        sound = Signal()        # the burst may begin
         m.d.comb += [
             newer_good.eq(~ended & ~row.bad),
             bad_now.eq(spoilt | (~ended & row.bad)),
-            last_beat.eq(beat_index == burst.len),
+            supplied.eq(ended | self.rows.valid),
+            last_beat.eq(Mux(started, at_last_beat, burst.single)),
             message_last.eq(burst.last & ~burst.more),
             forced.eq(self.down & started & ~ended),
-            ready.eq((ended | self.rows.valid | forced) & self.beats.ready & self.ends.ready),
+            sound.eq(~burst.void & ~bad_now),
             self.due.eq((in_flight != 0) & ~started),
+        ]
+        # What the burst at the splitter's output does. A beat goes if it has begun, or begins now.
+        skips = Signal()
+        primes = Signal()
+        goes_on = Signal()
+        begins = Signal()
+        beat_goes = Signal()
+        roomy = Signal()        # for a beat
+        free = Signal()         # for a burst
+        m.d.comb += [
+            roomy.eq(self.beats.ready & self.ends.ready),
+            free.eq(self.requests.ready & ~at_limit),
+            skips.eq(~started & (burst.void | (bad_now & supplied))),
+            # Its first row must be fetched ahead.
+            primes.eq(~started & sound & burst.below & ~primed & self.rows.valid),
+            goes_on.eq(started & (supplied | self.down)),
+            begins.eq(~started & sound & supplied & (primed | ~burst.below) & free),
         ]
 
         def take_row() -> None:
-            m.d.comb += self.rows.ready.eq(1)
             m.d.sync += [
                 older.eq(row.data),
                 older_good.eq(~row.bad),
@@ -345,41 +361,52 @@ class WriteSide(wiring.Component):
             self.ends.payload.address.eq(burst.address),
         ]
 
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += beat_goes.eq(
+                fsm.ongoing("WRITE") & splitter.bursts.valid & roomy & (goes_on | begins))
+            # With a row that is there: what takes it is told shorter if none need be.
+            m.d.comb += self.rows.ready.eq(~ended & (fsm.ongoing("DRAIN") | (
+                fsm.ongoing("WRITE") & splitter.bursts.valid & Mux(
+                    started, roomy & ~self.down,
+                    ~burst.void & ~spoilt & ~row.bad
+                    & ((burst.below & ~primed) | (roomy & free))))))
             with m.State("WRITE"):
-                with m.If(splitter.bursts.valid & ~started & (
-                        burst.void | (bad_now & (ended | self.rows.valid)))):
+                with m.If(splitter.bursts.valid & skips):
                     m.d.comb += self.spoilt.eq(~burst.void << burst.agent)
-                    m.next = "SKIP"
-                with m.Elif(splitter.bursts.valid & wide & ~primed):
-                    with m.If(self.rows.valid):
-                        take_row()
-                        m.d.sync += primed.eq(1)
-                with m.Elif(splitter.bursts.valid & ready & (
-                        started | (self.requests.ready & ~at_limit))):
-                    m.d.comb += [
-                        self.requests.valid.eq(~started),
-                        self.beats.valid.eq(1),
-                    ]
+                    with m.If(message_last):
+                        m.next = "DRAIN"
+                    with m.Else():
+                        m.next = "SKIP"
+                with m.If(splitter.bursts.valid & primes):
+                    take_row()
+                    m.d.sync += primed.eq(1)
+                m.d.comb += [
+                    self.requests.valid.eq(beat_goes & ~started),
+                    self.beats.valid.eq(beat_goes),
+                    splitter.bursts.ready.eq(skips | (beat_goes & last_beat)),
+                ]
+                with m.If(beat_goes):
                     m.d.sync += [
-                        started.eq(1), primed.eq(1), beat_index.eq(beat_index + 1)]
+                        started.eq(~last_beat),
+                        primed.eq(1),
+                        beat_index.eq(Mux(last_beat, 0, beat_index + 1)),
+                        at_last_beat.eq(beat_index + 1 == burst.len),
+                    ]
                     with m.If(~ended & ~forced):
                         take_row()
                     with m.Elif(ended):
                         m.d.sync += older_good.eq(0)
-                    with m.If(last_beat):
-                        m.d.comb += [
-                            splitter.bursts.ready.eq(1),
-                            self.ends.valid.eq(1),
-                            self.ends.payload.responds.eq(1),
-                            self.ends.payload.last.eq(message_last & ~forced),
-                            self.ends.payload.read_error.eq(bad_now),
-                        ]
-                        m.d.sync += [started.eq(0), beat_index.eq(0)]
-                        with m.If(message_last & forced):
-                            m.next = "DRAIN"
-                        with m.Elif(message_last):
-                            finish_message()
+                with m.If(beat_goes & last_beat):
+                    m.d.comb += [
+                        self.ends.valid.eq(1),
+                        self.ends.payload.responds.eq(1),
+                        self.ends.payload.last.eq(message_last & ~forced),
+                        self.ends.payload.read_error.eq(bad_now),
+                    ]
+                    with m.If(message_last & forced):
+                        m.next = "DRAIN"
+                    with m.Elif(message_last):
+                        finish_message()
             with m.State("SKIP"):
                 m.d.comb += splitter.bursts.ready.eq(1)
                 with m.If(splitter.bursts.valid & message_last):
@@ -497,8 +524,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             rows.i.valid.eq(read_side.rows.valid),
             rows.i.payload.eq(read_side.rows.payload),
-            read_side.taken.eq(rows.o.valid & rows.o.ready),
         ]
+        m.d.sync += read_side.taken.eq(rows.o.valid & rows.o.ready)
 
         # Write side.
         # Two for a message that goes round a ring, and the manager's.
@@ -508,18 +535,21 @@ class Engine(wiring.Component):
         m.submodules.write_requests = write_requests = SkidBuffer(BurstRequest(config))
         m.submodules.write_beats = write_beats = SkidBuffer(WriteBeat(config))
         m.submodules.write_ends = write_ends = Queue(
-            WriteEnd(config), depth=config.writes_in_flight, block=True, leisurely=True)
+            WriteEnd(config), depth=2 * config.writes_in_flight, block=True, leisurely=True)
         m.submodules.write_responses = write_responses = SkidBuffer(1)
         wiring.connect(m, write_spans.o, write_side.spans)
         wiring.connect(m, rows.o, write_side.rows)
         wiring.connect(m, write_side.requests, write_requests.i)
         wiring.connect(m, write_side.beats, write_beats.i)
-        wiring.connect(m, write_side.ends, write_ends.i)
         wiring.connect(m, write_ends.o, wiring.flipped(self.ends))
         wiring.connect(m, write_responses.o, wiring.flipped(self.responses))
         m.d.comb += [
             write_spans.i.valid.eq(self.writes.valid),
             write_spans.i.payload.eq(self.writes.payload),
+            # Room for one more is known from a flop.
+            write_side.ends.ready.eq(write_ends.roomy),
+            write_ends.i.valid.eq(write_side.ends.valid & write_ends.roomy),
+            write_ends.i.payload.eq(write_side.ends.payload),
             bus.awvalid.eq(write_requests.o.valid),
             write_requests.o.ready.eq(bus.awready),
             bus.awaddr.eq(write_requests.o.payload.address),

@@ -25,7 +25,7 @@ they end a grant.
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .bounds import BoundsChecker
@@ -61,15 +61,6 @@ _ORDER_STEP = 5
 _ENDING_STEP = 6
 #: In which step an MVXL is decided: the grant, its row, and the byte position come before.
 _MVXL_STEP = 8
-
-
-class Used(enum.Enum, shape=2):
-    """What the bounds checker counts as being before a range."""
-
-    NOTHING = 0
-    SOURCE_OFFSET = 1
-    DESTINATION_OFFSET = 2
-    FILLED = 3      #: The bytes that are taken in a ring.
 
 
 class Circumstances(data.StructLayout):
@@ -126,7 +117,7 @@ class FrontEnd(wiring.Component):
         Served in turn with requests; taken in the cycle of its decision, together with:
     order_status : Out(Status)
         OK: it is carried out. BUSY: a REWIND or CONSUME is refused; RELEASE has more. By what was
-        there in the cycle before.
+        there in the cycle before; it stays until the next order.
     new_entry : In(Entry)
         For WRITE.
     raw_source, raw_destination : In(config.address_bits)
@@ -328,16 +319,19 @@ class FrontEnd(wiring.Component):
         with m.Else():
             m.d.comb += dst_id.eq(Mux(ordering, order.id, command.dst_id))
         # MVXL's checks begin when its grant, and the row of that, are there.
-        used = Signal(Used)         # what comes before the range that is checked
         next_at_source = Signal()
+        used = Signal(OFFSET_BITS)  # what comes before the range that is checked
         m.d.comb += next_at_source.eq(
             (step == 0) | (is_mvxl & (step == _MVXL_STEP - 3)))
-        m.d.sync += [
-            at_source.eq(next_at_source),
-            used.eq(Mux(next_at_source, Used.SOURCE_OFFSET, Mux(
-                is_given, Used.DESTINATION_OFFSET, Mux(
-                    is_ending, Used.NOTHING, Used.FILLED)))),
-        ]
+        m.d.sync += at_source.eq(next_at_source)
+        with m.If(next_at_source):
+            m.d.sync += used.eq(command.src_offset)
+        with m.Elif(is_given):
+            m.d.sync += used.eq(command.dst_offset)
+        with m.Elif(is_ending):
+            m.d.sync += used.eq(0)
+        with m.Elif(lock.capture):
+            m.d.sync += used.eq(lock.filled)
         own_live = Signal()     # the partition's grant is live, and the token is its
         token = Signal.like(order.token)
         same_token = Signal()
@@ -370,15 +364,10 @@ class FrontEnd(wiring.Component):
         m.d.comb += [
             bounds.en.eq(~at_decision),
             bounds.limit.eq(Mux(under_grant, self.grant_limit, Cat(in_bytes, entry.length))),
+            bounds.used.eq(used),
             bounds.count.eq(count),
             bounds.length.eq(entry.length),
         ]
-        with m.Switch(used):
-            for where, value in ((Used.SOURCE_OFFSET, command.src_offset),
-                                 (Used.DESTINATION_OFFSET, command.dst_offset),
-                                 (Used.FILLED, lock.filled)):
-                with m.Case(where):
-                    m.d.comb += bounds.used.eq(value)
         m.d.comb += bounds.offset.eq(Mux(is_move, 0, Mux(
             at_source, command.src_offset, position)))
         with m.If(is_move):
@@ -627,8 +616,7 @@ class FrontEnd(wiring.Component):
                     m.d.comb += order_status.eq(Status.BAD_COUNT)
         m.d.sync += [
             moving.eq(self.moving),
-            overdrawn.eq(count > lock.filled),
-            self.order_status.eq(order_status),
+            overdrawn.eq(count > used),
             table.write_en.eq(before_serving & ((order.kind == OrderKind.INVALIDATE)
                                                 | (order.kind == OrderKind.WRITE))),
             lock.clear.eq(before_serving & ((order.kind == OrderKind.WRITE)
@@ -636,6 +624,8 @@ class FrontEnd(wiring.Component):
             lock.consume.eq(before_serving & (order.kind == OrderKind.CONSUME) & allowed),
             ends_grant.eq(before_serving & is_ending & (order_status == Status.OK)),
         ]
+        with m.If(before_serving):
+            m.d.sync += self.order_status.eq(order_status)
         m.d.comb += [
             self.orders.ready.eq(serving),
             table.write_id.eq(dst_id),

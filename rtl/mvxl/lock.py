@@ -72,20 +72,20 @@ class LockUnit(wiring.Component):
     cursor, position : Out(32)
         Where a message would be placed: behind those in flight if held.
     filled : Out(32)
-        cursor − head: bytes that are taken.
+        cursor − head: bytes that are taken, already in the cycle of `capture` and only then.
     turn : Out(5)
         Messages placed under the holding since others wait.
     place : In(1)
-        A message of `partition` is placed in the captured entry, whose ID is still `id`;
-        `place_grant` and `next_turn` are remembered. The next cycle's lookup sees it.
+        A message of `partition` is placed in the captured entry; `place_grant` and `next_turn` are
+        remembered. The next cycle's lookup sees it.
     place_cursor : In(1)
         With `place`: the next one goes to `next_cursor` and `next_position`; otherwise to where
         this one went.
     clear : In(1)
-        Cursor and head of the captured entry, whose ID is still `id`, to 0; it must not be held.
-        The next cycle's lookup sees it.
+        Cursor and head of the captured entry to 0; it must not be held. The next cycle's lookup
+        sees it.
     consume : In(1)
-        The head of the captured entry, whose ID is still `id`, advances by `consumed` (bytes).
+        The head of the captured entry advances by `consumed` (bytes).
     releases : In(stream.Signature(Release))
         A placed message is complete. Not in neighbouring cycles; `dst_id` is there a cycle before
         `valid`.
@@ -161,6 +161,7 @@ class LockUnit(wiring.Component):
         head = Signal(OFFSET_BITS)
         count = Signal(count_bits)      # placed in the captured entry
         moved = Signal()                # in the captured entry
+        captured_id = Signal(config.id_bits)
         held = Signal()
         is_placed = Signal()    # the cursor is that of the last message placed
         for part in (placed_rows, placed_cursors, retired_counts, retired_cursors,
@@ -179,6 +180,8 @@ class LockUnit(wiring.Component):
             self.query_cursor.eq(retired_cursors.read_data[1]),
             self.query_head.eq(heads.read_data[1]),
             is_placed.eq(held & placed.moved & ~self.published),
+            # Two differences, because it takes its time which one counts.
+            self.filled.eq(Mux(is_placed, placed_cursor.cursor - head, retired_cursor - head)),
         ]
         with m.If(self.capture):
             m.d.sync += [
@@ -190,9 +193,7 @@ class LockUnit(wiring.Component):
                 self.position.eq(
                     Mux(held & placed.moved, placed_cursor.position, retired_position)),
                 moved.eq(placed.moved),
-                # Two differences, because it takes its time which one counts.
-                self.filled.eq(Mux(
-                    is_placed, placed_cursor.cursor - head, retired_cursor - head)),
+                captured_id.eq(self.id),
                 self.turn.eq(placed.turn),
             ]
 
@@ -205,21 +206,21 @@ class LockUnit(wiring.Component):
             written.moved.eq(self.place_cursor | (self.held & moved)),
             written.turn.eq(self.next_turn),
             placed_cursors.write_en.eq(self.place_cursor),
-            placed_cursors.write_row.eq(self.id),
+            placed_cursors.write_row.eq(captured_id),
             placed_cursors.write_data.cursor.eq(self.next_cursor),
             placed_cursors.write_data.position.eq(self.next_position),
         ]
         for part, row in ((placed_rows, written), (placed_counts, written.count)):
             m.d.comb += [
                 part.write_en.eq(self.place),
-                part.write_row.eq(self.id),
+                part.write_row.eq(captured_id),
                 part.write_data.eq(row),
             ]
 
         # Consuming.
         m.d.comb += [
             heads.write_en.eq(self.consume | self.clear),
-            heads.write_row.eq(self.id),
+            heads.write_row.eq(captured_id),
             heads.write_data.eq(Mux(self.clear, 0, head + self.consumed)),
         ]
 
@@ -247,7 +248,7 @@ class LockUnit(wiring.Component):
             moves = 1 if part in (retired_counts, next_counts) else release.advance
             m.d.comb += [
                 part.write_en.eq(self.clear | (writing & moves)),
-                part.write_row.eq(Mux(self.clear, self.id, release.dst_id)),
+                part.write_row.eq(Mux(self.clear, captured_id, release.dst_id)),
                 part.write_data.eq(Mux(self.clear, cleared, row)),
             ]
         return m

@@ -268,7 +268,7 @@ class BurstRequest(data.StructLayout):
     `address` is aligned to the beat; `len` is AxLEN. `first_lane` (of the span's first beat) and
     `last_lane` (of its last one) are byte lanes; `first` and `last` mark the span's first and
     last burst; `other_lane` and `more` are the span's. `void`: nothing is to be issued, because
-    the span was abandoned.
+    the span was abandoned. `single`: it has one beat. `below`: `first_lane` is below `other_lane`.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -283,6 +283,8 @@ class BurstRequest(data.StructLayout):
             "last": 1,
             "more": 1,
             "void": 1,
+            "single": 1,
+            "below": 1,
         })
 
 

@@ -230,15 +230,15 @@ class CommandQueues(wiring.Component):
             read.addr.eq(Cat(issued[turns.chosen][:index_bits], turns.chosen)),
         ]
 
-        # A command that finds everything idle becomes the request at once.
+        # A command that finds everything idle becomes the request at once. Its queue has room.
         shortcut = Signal()
         m.d.comb += shortcut.eq(
-            accepted_push & may_issue & ~turns.any & ~fetched & ~occupied
+            self.push.en & may_issue & ~turns.any & ~fetched & ~occupied
             & quiet.bit_select(self.push.partition, 1))
         issuer = Signal(config.partition_bits)
         m.d.comb += [
             issuing.eq(fetch | shortcut),
-            issuer.eq(Mux(shortcut, self.push.partition, turns.chosen)),
+            issuer.eq(Mux(fetch, turns.chosen, self.push.partition)),
             turns.issued.en.eq(issuing),
             turns.issued.partition.eq(issuer),
         ]
@@ -307,6 +307,7 @@ class CommandQueues(wiring.Component):
             m.d.sync += woken_meanwhile.eq(1)
 
         # Verdicts.
+        in_reset = Signal(config.partitions)
         with m.If(self.cancel.any()):
             m.d.sync += cancelled.eq(cancelled | (self.cancel & self.waiting))
         for p in everyone:
@@ -351,9 +352,11 @@ class CommandQueues(wiring.Component):
                 m.d.sync += [resuming[p].eq(0), self.halted[p].eq(0)]
 
             # In reset, what is queued vanishes; what was issued comes back or is dropped first.
+            # Nothing is issued from the second cycle on.
+            m.d.sync += in_reset[p].eq(self.resetting[p])
+            with m.If(in_reset[p] & self.resetting[p] & (issued[p] == done[p])):
+                m.d.sync += pushed[p].eq(done[p])
             with m.If(self.resetting[p]):
-                with m.If((issued[p] == done[p]) & ~(issuing & (issuer == p))):
-                    m.d.sync += pushed[p].eq(done[p])
                 m.d.sync += [
                     asleep[p].eq(0), blocked[p].eq(0), self.waiting[p].eq(0), cancelled[p].eq(0),
                     resuming[p].eq(0), self.halted[p].eq(0)]

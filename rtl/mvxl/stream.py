@@ -142,7 +142,7 @@ class Queue(wiring.Component):
             full.eq((written ^ taken) == self._depth),
             self.i.ready.eq(~full),
             drained.eq(~self.o.valid | (0 if waits else self.o.ready)),
-            push.eq(self.i.valid & ~full & ~passing),
+            push.eq(self.i.valid & ~full),
             # The next row is written in every cycle and counts once it is pushed: `i.valid` may
             # be late.
             write.en.eq(~full),
@@ -154,17 +154,17 @@ class Queue(wiring.Component):
         m.d.sync += self.roomy.eq(level <= self._depth - self._margin - 1)
         with m.If(push):
             m.d.sync += written.eq(written + 1)
-        with m.If(pop):
+        # What passes by the memory counts on both sides: less hangs on `o.ready` so.
+        with m.If(pop | passing):
             m.d.sync += taken.eq(taken + 1)
 
         if self._block:
             fetched = Signal()  # the memory's output register holds an entry
             m.d.comb += pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))
             row = Signal(self._shape)
+            m.d.sync += fetched.eq(pop | (fetched & ~drained))
             with m.If(pop):
-                m.d.sync += [fetched.eq(1), row.eq(read.data)]
-            with m.Elif(drained):
-                m.d.sync += fetched.eq(0)
+                m.d.sync += row.eq(read.data)
             available, oldest = fetched, row
         else:
             m.d.comb += pop.eq(nonempty & drained)
