@@ -217,30 +217,35 @@ class CounterUnit(wiring.Component):
         # ADD, two cycles later: the old number goes to the copies if it is the first time.
         fetched = Signal(COUNTER_BITS)
         fetching = Signal()
-        fetching_row = Signal.like(read.addr)
+        fetching_slot = Signal(2)
+        fetching_pair = Signal(Pair(config))
         fetching_counts = Signal()
         old = Signal(COUNTER_BITS)
         adding = Signal()
         adding_slot = Signal(2)
         adding_pair = Signal(Pair(config))
         adding_counts = Signal()
+        first_time = Signal()
         addend = Signal(OFFSET_BITS)
         m.d.sync += [
             fetched.eq(read.data),
             fetching.eq(running),
-            fetching_row.eq(read.addr),
+            fetching_slot.eq(slot),
+            fetching_pair.eq(pair),
             # The slots: bytes, waited, messages, refused.
             fetching_counts.eq(Cat(sent, 1, sent, refused).bit_select(slot, 1)),
             old.eq(fetched),
             adding.eq(fetching),
-            Cat(adding_slot, adding_pair).eq(fetching_row),
+            adding_slot.eq(fetching_slot),
+            adding_pair.eq(fetching_pair),
             adding_counts.eq(fetching_counts),
+            first_time.eq(~copied.flag[0]),
         ]
         m.d.comb += [
             addend.eq(Mux(adding_slot[1], 1, Mux(adding_slot[0], waited, count))),
-            copied.pair[0].eq(adding_pair),
-            copied.mark.eq(adding & (adding_slot == 3)),
-            write_copy.en.eq(adding & ~copied.flag[0]),
+            copied.pair[0].eq(fetching_pair),
+            copied.mark.eq(fetching & (fetching_slot == 3)),
+            write_copy.en.eq(adding & first_time),
             write_copy.addr.eq(Cat(adding_slot, adding_pair)),
             write_copy.data.eq(old),
         ]
@@ -271,8 +276,8 @@ class CounterUnit(wiring.Component):
         with m.Elif(self.snapshot):
             m.d.sync += self.pending.eq(1)
 
-        # A row is read from the copies as soon as it is there, a cycle before its WRITE; the flag
-        # of its pair is set once all four are there.
+        # A row is read from the copies as soon as it is there, a cycle before its WRITE. The flag of
+        # its pair is set when the last of the four is on the way there.
         shown = Signal(COUNTER_BITS)
         copy = Signal(COUNTER_BITS)
         shown_slot = Signal(2)
@@ -290,9 +295,9 @@ class CounterUnit(wiring.Component):
         m.d.sync += [
             shown.eq(read_shown.data),
             copy.eq(read_copy.data),
-            from_copy.eq(copied.flag[1] | (
-                adding & (Value.cast(adding_pair) == Value.cast(shown_pair))
-                & (shown_slot < adding_slot))),
+            from_copy.eq(Mux(
+                adding & first_time & (Value.cast(adding_pair) == Value.cast(shown_pair)),
+                shown_slot < adding_slot, copied.flag[1])),
             exists.eq(self.ready & (self.sender < config.partitions)
                       & (self.none | (self.receiver < config.partitions))),
         ]
