@@ -107,8 +107,8 @@ class RingSpec(Elaboratable):
         row_length, ring = given(row.length, own_row), given(row.ring, own_row)
         dst_offset, src_offset = (
             given(signal, time <= decision) for signal in (command.dst_offset, command.src_offset))
-        lock_position, filled = (
-            given(signal, (time >= 2) & ~over) for signal in (lock.position, lock.filled))
+        lock_position = given(lock.position, (time >= 2) & ~over)
+        filled = given(lock.filled, time == 1)      # in the cycle of the capture only
         src_address = given(grant.src_address, (time >= 3) & ~over)
         grant_position, grant_count = (
             given(signal, (time >= 4) & ~over) for signal in (grant.position, unit.grant_limit))

@@ -59,11 +59,15 @@ def holding(cursor: int, holder: int, turn: int = 0, *, position: int | None = N
 
 
 class Driver:
-    """Drives a lock unit in a testbench. Pulses last for the one cycle that is asked for."""
+    """Drives a lock unit in a testbench. Pulses last for the one cycle that is asked for.
+
+    `filled`: as it was in the cycle of the last capture.
+    """
 
     def __init__(self, unit: Any, ctx: Any) -> None:
         self.unit = unit
         self.ctx = ctx
+        self.filled = 0
 
     async def cycle(self, **inputs: int) -> tuple[int, int | None]:
         """One cycle with these pulses. (releases.ready, ID that was freed or None) in it."""
@@ -72,8 +76,10 @@ class Driver:
             ctx.set(getattr(unit, name), inputs.pop(name, 0))
         for name, value in inputs.items():
             ctx.set(getattr(unit, name), value)
-        _, _, ready, freed, freed_id = await ctx.tick().sample(
-            unit.releases.ready, unit.freed, unit.freed_id)
+        _, _, ready, freed, freed_id, captured, filled = await ctx.tick().sample(
+            unit.releases.ready, unit.freed, unit.freed_id, unit.capture, unit.filled)
+        if captured:
+            self.filled = filled
         return ready, freed_id if freed else None
 
     async def start(self) -> None:
@@ -89,7 +95,7 @@ class Driver:
 
     def shown(self) -> Lookup:
         unit, get = self.unit, self.ctx.get
-        room = get(unit.cursor), get(unit.position), get(unit.filled)
+        room = get(unit.cursor), get(unit.position), self.filled
         if not get(unit.held):
             return Lookup(False, *room)
         return Lookup(True, *room, get(unit.holder), bool(get(unit.by_grant)), get(unit.turn))
@@ -483,7 +489,8 @@ class Run:
     """Random operations on a lock unit, in every cycle compared with lists of messages.
 
     A lookup shows what was written before the cycle in which its ID came; with block RAM it may
-    show what was written in that cycle. What it shows of an entry that was not cleared since the
+    show what was written in that cycle. Behind its capture its ID may go, but for the head, which
+    is read again. What it shows of an entry that was not cleared since the
     reset is not looked at, and nothing but a clear is done to such an entry. A release is offered a
     cycle after its entry is told, and taken at once, or behind the clears that come between. If a
     message is placed in an entry in the cycle in which its last one is released, or the one before,
@@ -510,6 +517,8 @@ class Run:
         age: int | None = None              # of the lookup, in cycles
         entry_id = 0
         published = False
+        stays = False       # its ID, until it is acted upon
+        driver = Driver(unit, ctx)
         allowed: list[Lookup | None] = []           # for the lookup that is under way
         shown: list[Lookup | None] = [None]         # for the captured one
         act_at = 0
@@ -526,6 +535,7 @@ class Run:
                 entry_id = self.pick()
                 published = dice.random() < 0.3
                 act_at = 2 + (dice.random() < 0.3) * dice.randrange(3)
+                stays = dice.random() < 0.5
             entry = self.entries[entry_id]
             acts = age == act_at
             flying = [one for one, some in enumerate(self.entries) if some.in_flight]
@@ -543,7 +553,8 @@ class Run:
                 grant = not held and dice.random() < 0.4
                 place_cursor = place and not grant and dice.random() < 0.7
                 clear = not entry.known or not place and not held and dice.random() < 0.4
-                consume = not place and not clear and dice.random() < 0.7
+                consume = (not place and not clear and (stays or act_at == 2)
+                           and dice.random() < 0.7)
                 partition = (ctx.get(unit.holder) if held
                              else dice.randrange(config.partitions))
                 ctx.set(unit.partition, partition)
@@ -558,7 +569,8 @@ class Run:
                 offered = (one, dice.getrandbits(32) if advances and dice.random() < 0.8 else None,
                            dice.getrandbits(32))
             query = self.pick()
-            ctx.set(unit.id, entry_id)
+            gone = age is not None and age >= 2 and not (stays and age < act_at)
+            ctx.set(unit.id, self.pick() if gone else entry_id)
             ctx.set(unit.capture, age == 1)
             ctx.set(unit.published, published if age == 1 else dice.getrandbits(1))
             ctx.set(unit.place, place)
@@ -579,10 +591,12 @@ class Run:
                     {"dst_id": self.pick() if offered is None else offered[0], "advance": 1,
                      "count": dice.getrandbits(32), "position": dice.getrandbits(32)}))
             if None not in shown:
-                assert Driver(unit, ctx).shown() in shown, "lookup"
-            _, _, taken, freed, freed_id, cursor, head = await ctx.tick().sample(
+                assert driver.shown() in shown, "lookup"
+            _, _, taken, freed, freed_id, cursor, head, filled = await ctx.tick().sample(
                 unit.releases.ready, unit.freed, unit.freed_id, unit.query_cursor,
-                unit.query_head)
+                unit.query_head, unit.filled)
+            if age == 1:
+                driver.filled = filled
 
             if None not in expected:
                 assert (cursor, head) in expected, "query"
@@ -743,8 +757,8 @@ FAULTS = [
      "part.read_row[port].eq(self.id)", "freed at the last release|query|lookup"),
     ("freed-wrong", "small", "self.freed_id.eq(release.dst_id)", "self.freed_id.eq(self.id)",
      "freed ID"),
-    ("released-wrong", "small", "Mux(self.clear, self.id, release.dst_id)",
-     "Mux(self.clear, self.id, self.query_id)",
+    ("released-wrong", "small", "Mux(self.clear, captured_id, release.dst_id)",
+     "Mux(self.clear, captured_id, self.query_id)",
      "query|lookup|freed at the last release"),
     ("released-without-valid", "small", "writing.eq(self.releases.valid & self.releases.ready)",
      "writing.eq(self.releases.ready)", "query|lookup|freed without a release"),
@@ -772,6 +786,17 @@ FAULTS = [
      "retired_cursors.read_row[1].eq(self.id)", "query"),
     ("head-of-lookup", "small", "heads.read_row[1].eq(self.query_id)",
      "heads.read_row[1].eq(self.id)", "query"),
+    ("placed-where-the-lookup-is", "small", "            part.write_en.eq(self.place),\n"
+     "                part.write_row.eq(captured_id)", "            part.write_en.eq(self.place),\n"
+     "                part.write_row.eq(self.id)", "query|lookup|freed"),
+    ("cursor-where-the-lookup-is", "block", "placed_cursors.write_row.eq(captured_id)",
+     "placed_cursors.write_row.eq(self.id)", "lookup"),
+    ("consumed-where-the-lookup-is", "block", "heads.write_row.eq(captured_id)",
+     "heads.write_row.eq(self.id)", "query|lookup"),
+    ("cleared-where-the-lookup-is", "small", "Mux(self.clear, captured_id, release.dst_id)",
+     "Mux(self.clear, self.id, release.dst_id)", "query|lookup|freed"),
+    ("filled-a-cycle-late", "small", "            self.filled.eq(Mux(is_placed,",
+     "        ]\n        m.d.sync += [\n            self.filled.eq(Mux(is_placed,", "lookup"),
     ("capture-always", "small", "with m.If(self.capture):", "with m.If(1):", "lookup"),
     ("shown-at-once", "small", "reads=reads, registered=True)", "reads=reads)",
      "query|lookup|freed at the last release"),
