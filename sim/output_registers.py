@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["absorb"]
+__all__ = ["absorb", "rewrite"]
 
 #: What an absorbed flop must be like besides, and what Yosys means where it says nothing.
 _FLOP = {"CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET", "SRMODE": "LSR_OVER_CE"}
@@ -112,19 +112,36 @@ def _register(cells: dict[str, Any], ram: dict[str, Any], port: str, sides: str,
         ram["connections"][pin] = cells.pop(name)["connections"]["Q"]
 
 
+def rewrite(path: Path) -> int:
+    """`absorb` in a file; returns how many flops are gone.
+
+    Raises
+    ------
+    OSError
+        It cannot be read or written.
+    ValueError
+        It is not such a netlist.
+    """
+    try:
+        netlist = json.loads(path.read_text(encoding="utf-8"))
+        gone = absorb(netlist)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be a netlist of synth_ecp5 in Yosys's JSON: "
+                         f"{error!r}") from error
+    path.write_text(json.dumps(netlist), encoding="utf-8")
+    return gone
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m sim.output_registers",
         description="Make output registers of flops behind the block RAMs of an ECP5.")
     parser.add_argument("file", type=Path, metavar="FILE", help="netlist in Yosys's JSON")
-    path = parser.parse_args(arguments).file
     try:
-        netlist = json.loads(path.read_text(encoding="utf-8"))
-        gone = absorb(netlist)
-        path.write_text(json.dumps(netlist), encoding="utf-8")
-    except (OSError, ValueError, KeyError) as error:
-        print(f"error: {path} must be a netlist of synth_ecp5 in JSON: {error!r}", file=sys.stderr)
+        gone = rewrite(parser.parse_args(arguments).file)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{gone} flops are output registers of block RAMs now")
     return 0
