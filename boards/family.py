@@ -97,7 +97,7 @@ _REPORT = ["--report", "report.json", "--timing-allow-fail"]
 
 #: Lattice ECP5, by Project Trellis.
 ECP5 = Family(
-    tools={"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"},
+    tools={"YOSYS": "yosys-ecp5", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"},
     steps={"synthesis": "top.json", "place and route": "top.config", "packing": "top.bit"},
     cells=("TRELLIS_COMB", "TRELLIS_FF", "DP16KD"),
     overrides=lambda clock_hz, seed: {

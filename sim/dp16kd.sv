@@ -11,8 +11,7 @@
 // one writes it.
 //
 // Names and meanings: Lattice FPGA-TN-02204, "ECP5 and ECP5-5G Memory User Guide", and Yosys's
-// brams_16kd.txt. One clock, no output registers; what is not modelled ends the
-// simulation.
+// brams_16kd.txt. One clock; what is not modelled ends the simulation.
 
 `default_nettype none
 
@@ -63,8 +62,7 @@ module DP16KD #(
   localparam [0:0] WIDE = DATA_WIDTH_A == 36 || DATA_WIDTH_B == 36;
 
   initial begin
-    if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || CSDECODE_A != "0b000"
-        || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
+    if (CSDECODE_A != "0b000" || CSDECODE_B != "0b000" || CLKAMUX != "CLKA" || CLKBMUX != "CLKB")
       $fatal(1, "DP16KD: a mode that is not modelled");
   end
 
@@ -101,6 +99,7 @@ module DP16KD #(
 
   reg [8:0] bytes [2048];
   reg [35:0] read_a = 0, read_b = 0;
+  reg [35:0] output_a = 0, output_b = 0;
   integer i, j;
 
   // 16 rows of 18 bits in each INITVAL, 20 bits apart.
@@ -124,6 +123,21 @@ module DP16KD #(
 
   // A port that is not used has none.
   wire clock = CLKA | CLKB;
+
+  // Output registers; a reset clears them, and what is behind them.
+  always @(posedge clock) begin
+    if (RSTA)
+      output_a <= 0;
+    else if (OCEA)
+      output_a <= read_a;
+    if (RSTB)
+      output_b <= 0;
+    else if (OCEB)
+      output_b <= read_b;
+  end
+
+  wire [35:0] out_a = REGMODE_A == "OUTREG" ? output_a : read_a;
+  wire [35:0] out_b = REGMODE_B == "OUTREG" ? output_b : read_b;
 
   always @(posedge clock) begin
     if (RESETMODE != "SYNC" && (RSTA || RSTB) || WIDE && WEB)
@@ -195,5 +209,5 @@ module DP16KD #(
     DOB3, DOB2, DOB1, DOB0,
     DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4,
     DOA3, DOA2, DOA1, DOA0} =
-    DATA_WIDTH_B == 36 ? read_b : {read_b[17:0], read_a[17:0]};
+    DATA_WIDTH_B == 36 ? out_b : {out_b[17:0], out_a[17:0]};
 endmodule

@@ -39,12 +39,12 @@ from amaranth.hdl import (
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from mvxl.config import CONFIGS, AdapterConfig
+from mvxl.export import flat_ports
 from rich.console import Console
 from rich.table import Table
 
-from mvxl.config import CONFIGS, AdapterConfig
-from mvxl.export import flat_ports
-
+from . import output_registers
 from .toolchain import BUILD, ROOT, ToolError, launcher, setup
 
 __all__ = ["Area", "Fit", "Harness", "Measurement", "Step", "fit", "measure"]
@@ -149,6 +149,7 @@ def _synthesize(component: wiring.Component, folder: Path) -> None:
     if result.returncode:
         raise ToolError(f"synthesis failed: {result.stderr.strip()}\n"
                         f"log: {folder / 'synthesis.log'}")
+    output_registers.rewrite(folder / "netlist.json")
 
 
 def _place(folder: Path, seed: int, target_mhz: float, router: str = "router1") -> dict[str, Any]:

@@ -2,10 +2,10 @@
 """The adapter as cells of the ECP5, in place of its RTL in a simulated system.
 
 What place and route gets: `synth_ecp5` with the options of sim/fmax.py, flattened, block RAMs
-included. Yosys has models of all cells but the block RAM; sim/dp16kd.sv is one. `-nobram` would do
-without, but then the memories would be other cells than on the device, and no test would see
-whether the adapter uses what a block RAM leaves open: its contents before the scrub, and what a
-read returns of a row that is being written.
+with their output registers included. Yosys has models of all cells but the block RAM;
+sim/dp16kd.sv is one. `-nobram` would do without, but then the memories would be other cells than on
+the device, and no test would see whether the adapter uses what a block RAM leaves open: its
+contents before the scrub, and what a read returns of a row that is being written.
 
 `python -m sim.gate_level --config default -o FILE` writes the netlist with the models, as Verilog.
 """
@@ -27,12 +27,11 @@ from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, ResetSignal
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
-
 from mvxl.adapter import Adapter
 from mvxl.config import CONFIGS, AdapterConfig
 from mvxl.export import flat_ports
 
-from . import build, system
+from . import build, output_registers, system
 from .toolchain import BUILD, ToolError, launcher, package_dir, setup
 
 __all__ = ["MODULE", "NetlistAdapter", "cells", "models", "netlist", "simulator", "system_around"]
@@ -48,10 +47,13 @@ _YOSYS_MODELS = ("common_sim.vh", "ccu2c_sim.vh")
 MODELLED = frozenset({"CCU2C", "DP16KD", "L6MUX21", "LUT4", "PFUMX", "TRELLIS_DPR16X4",
                       "TRELLIS_FF"})
 
-# Bits by themselves: to the simulator a vector of a carry chain would be a loop.
-_SCRIPT = """\
+_SYNTHESIS = """\
 read_rtlil design.il
-synth_ecp5 -abc9 -top {module}
+synth_ecp5 -abc9 -top {module} -json netlist.json
+"""
+# Bits by themselves: to the simulator a vector of a carry chain would be a loop.
+_EXPORT = """\
+read_json netlist.json
 splitnets
 clean -purge
 write_verilog -noattr -noparallelcase netlist.v
@@ -96,8 +98,9 @@ def netlist(component: wiring.Component, module: str = MODULE) -> str:
     """
     setup()
     design = rtlil.convert(component, name=module, ports=flat_ports(component), emit_src=False)
-    script = _SCRIPT.format(module=module)
-    identity = json.dumps([design, script, version("pyosys")])
+    synthesis = _SYNTHESIS.format(module=module)
+    absorbing = Path(output_registers.__file__).read_text(encoding="utf-8")
+    identity = json.dumps([design, synthesis, absorbing, _EXPORT, version("pyosys")])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = BUILD / "gate_level" / f"{module}-{digest}"
     result = folder / "netlist.v"
@@ -106,13 +109,9 @@ def netlist(component: wiring.Component, module: str = MODULE) -> str:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             (folder / "design.il").write_text(design, encoding="utf-8")
-            (folder / "synthesis.ys").write_text(script, encoding="utf-8")
-            done = subprocess.run(
-                [launcher("yosys"), "-q", "-l", "synthesis.log", "synthesis.ys"], cwd=folder,
-                capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise ToolError(f"synthesis failed: {done.stderr.strip()}\n"
-                                f"log: {folder / 'synthesis.log'}")
+            _yosys(folder, "synthesis", synthesis)
+            output_registers.rewrite(folder / "netlist.json")
+            _yosys(folder, "export", _EXPORT)
             (folder / "done").touch()
     text = result.read_text(encoding="utf-8")
     unknown = cells(text).keys() - MODELLED
@@ -120,6 +119,14 @@ def netlist(component: wiring.Component, module: str = MODULE) -> str:
         raise ToolError(f"cells must be {', '.join(sorted(MODELLED))}, but {result} has "
                         f"{', '.join(sorted(unknown))}")
     return text
+
+
+def _yosys(folder: Path, name: str, script: str) -> None:
+    (folder / f"{name}.ys").write_text(script, encoding="utf-8")
+    done = subprocess.run([launcher("yosys"), "-q", "-l", f"{name}.log", f"{name}.ys"],
+                          cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolError(f"{name} failed: {done.stderr.strip()}\nlog: {folder / name}.log")
 
 
 def cells(text: str) -> dict[str, int]:

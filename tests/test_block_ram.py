@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sim/dp16kd.sv: memories of all widths answer as their RTL, and nobody may rely on a collision."""
+"""sim/dp16kd.sv: memories of all widths answer as their RTL, and nobody may rely on a collision.
+
+sim/output_registers.py: the flops behind them are inside where that is possible, and only there.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -38,15 +42,33 @@ SHAPES = {
     "rom": Shape(36, 512), "rom_of_halves": Shape(18, 1024),
 }
 
+#: With a second flop behind, and never a read of a row that is being written. The flop is one that
+#: a block RAM takes in.
+REGISTERED = {
+    "registered_widest": Shape(36, 512), "registered_half": Shape(18, 1024),
+    "registered_byte": Shape(9, 2048), "registered_enabled": Shape(36, 512),
+    "registered_enabled_half": Shape(18, 1024), "registered_rom": Shape(36, 512),
+}
+
+#: Here it is not: another reset than the memory's, another value of it, one flop with another
+#: enable, a reader in front of it, a port of the module in front of it.
+APART = {
+    "apart_reset_alone": Shape(18, 1024), "apart_reset_to_ones": Shape(18, 1024),
+    "apart_mixed": Shape(18, 1024), "apart_shared": Shape(18, 1024),
+    "apart_shown": Shape(18, 1024),
+}
+
+ALL = SHAPES | REGISTERED | APART
+
 INPUTS = {"write_en": In(4), "write_row": In(ADDRESS_BITS), "write_data": In(36),
-          "read_row": In(ADDRESS_BITS)}
+          "read_row": In(ADDRESS_BITS), "take": In(1)}
 
 
 class Memories(wiring.Component):
     """A memory of each shape; the same accesses for all of them."""
 
     def __init__(self) -> None:
-        super().__init__(INPUTS | {name: Out(shape.width) for name, shape in SHAPES.items()})
+        super().__init__(INPUTS | {name: Out(shape.width) for name, shape in ALL.items()})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -75,7 +97,48 @@ class Memories(wiring.Component):
                 read.addr.eq(self.read_row),
                 getattr(self, name).eq(data),
             ]
+        for name, shape in (REGISTERED | APART).items():
+            self._with_a_second_flop(m, name, shape)
         return m
+
+    def _with_a_second_flop(self, m: Module, name: str, shape: Shape) -> None:
+        is_rom = name.endswith("rom") or name.endswith("reset_alone")
+        memory = Memory(shape=shape.width, depth=shape.depth,
+                        init=range(shape.depth) if is_rom else [],
+                        attrs={"rom_style" if is_rom else "ram_style": "block", "no_rw_check": 1})
+        m.submodules[name] = memory
+        data = Signal(shape.width)
+        behind = Signal(shape.width, reset_less=name.endswith("rom"),
+                        init=-1 if name.endswith("ones") else 0)
+        m.d.comb += getattr(self, name).eq(behind)
+        if is_rom:
+            read = memory.read_port()
+            m.d.comb += data.eq(read.data)
+        else:
+            write = memory.write_port()
+            index_bits = (shape.depth - 1).bit_length()
+            m.d.comb += [
+                write.en.eq(self.write_en.any() & (self.write_row[:index_bits]
+                                                   != self.read_row[:index_bits])),
+                write.addr.eq(self.write_row),
+                write.data.eq(self.write_data),
+            ]
+            read = memory.read_port(domain="comb")
+            m.d.sync += data.eq(read.data)
+        m.d.comb += read.addr.eq(self.read_row)
+        if "enabled" in name:
+            with m.If(self.take):
+                m.d.sync += behind.eq(data)
+        elif name.endswith("mixed"):
+            m.d.sync += behind[1:].eq(data[1:])
+            with m.If(self.take):
+                m.d.sync += behind[0].eq(data[0])
+        else:
+            m.d.sync += behind.eq(data)
+        if name.endswith("shared"):
+            m.d.comb += getattr(self, name).eq(behind ^ data)
+        elif name.endswith("shown"):
+            m.d.comb += getattr(self, name).eq(Cat(behind[:9], data[9:]))
 
 
 class Beside(wiring.Component):
@@ -85,18 +148,18 @@ class Beside(wiring.Component):
         self._memories = memories
         super().__init__(INPUTS | {f"{kind}_{name}": Out(shape.width)
                                    for kind in ("rtl", "netlist")
-                                   for name, shape in SHAPES.items()})
+                                   for name, shape in ALL.items()})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.rtl = rtl = self._memories
         inputs: dict[str, Any] = {name: getattr(self, name) for name in INPUTS}
         m.d.comb += [getattr(rtl, name).eq(value) for name, value in inputs.items()]
-        m.d.comb += [getattr(self, f"rtl_{name}").eq(getattr(rtl, name)) for name in SHAPES]
+        m.d.comb += [getattr(self, f"rtl_{name}").eq(getattr(rtl, name)) for name in ALL]
         m.submodules.netlist = Instance(
             NETLIST, i_clk=ClockSignal(), i_rst=ResetSignal(),
             **{f"i_{name}": value for name, value in inputs.items()},
-            **{f"o_{name}": getattr(self, f"netlist_{name}") for name in SHAPES})
+            **{f"o_{name}": getattr(self, f"netlist_{name}") for name in ALL})
         return m
 
 
@@ -107,9 +170,15 @@ def netlist() -> str:
 
 def simulate(text: str) -> Run:
     return run(gate_level.simulator(Beside(Memories()), text), "tb.tb_block_ram",
-               parameters={"memories": {name: shape.depth for name, shape in SHAPES.items()}})
+               parameters={"memories": {name: shape.depth for name, shape in ALL.items()}})
 
 
 def test_memories_answer_as_their_rtl(netlist: str) -> None:
-    assert gate_level.cells(netlist)["DP16KD"] == len(SHAPES)
+    assert gate_level.cells(netlist)["DP16KD"] == len(ALL)
     assert [outcome.message for outcome in simulate(netlist).outcomes] == [""]
+
+
+def test_flops_are_inside_where_they_can_be(netlist: str) -> None:
+    inside = {name for parameters, name in re.findall(
+        r"^  DP16KD #\((.*?)^  \) \\?(\w+)", netlist, re.M | re.S) if '"OUTREG"' in parameters}
+    assert inside == set(REGISTERED)

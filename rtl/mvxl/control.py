@@ -862,7 +862,9 @@ class Control(wiring.Component):
         statuses = Array(Signal(Status, name=f"release_status_{p}") for p in everyone)
         turn = Signal(config.partition_bits)
         wanted = Signal(data.StructLayout({"ends": 1, "releases": 1, "owns": 1}))
-        fetched = Signal(wanted.shape())    # what was read of the memory is of this, in turn
+        reading = Signal(wanted.shape())    # what the memory tells is of this, in turn
+        fetched = Signal(wanted.shape())    # what was read of it is
+        requested = Signal(request)
         owns_more = Signal()        # a REWIND or CONSUME that counts is written
         releases_more = Signal()
         m.d.comb += [
@@ -888,17 +890,23 @@ class Control(wiring.Component):
             wanted.ends.eq(ends),
             wanted.releases.eq(releases),
             wanted.owns.eq(busy.bit_select(turn, 1)),
-            asked.any.eq(wanted.as_value().any() & (wanted == fetched)),
+            asked.any.eq(
+                wanted.as_value().any() & (wanted == reading) & (wanted == fetched)),
             asked.order.partition.eq(turn),
-            asked.order.id.eq(requests.read_data[0].name),
-            asked.order.token.eq(requests.read_data[0].name),
-            asked.order.count.eq(requests.read_data[0].count),
+            asked.order.id.eq(requested.name),
+            asked.order.token.eq(requested.name),
+            asked.order.count.eq(requested.count),
             asked.order.kind.eq(Mux(
                 fetched.ends, OrderKind.END, Mux(
                     fetched.releases, OrderKind.RELEASE, Mux(
                         consumes.bit_select(turn, 1), OrderKind.CONSUME, OrderKind.REWIND)))),
         ]
-        m.d.sync += fetched.eq(Mux(self._asked_taken, 0, wanted))
+        m.d.sync += [
+            reading.eq(Mux(self._asked_taken, 0, wanted)),
+            fetched.eq(reading),
+            # A second row of flops, because block RAM is slow from clock to output.
+            requested.eq(requests.read_data[0]),
+        ]
         with m.If(~wanted.as_value().any() | self._asked_taken):
             m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
         kind = self.orders.payload.kind

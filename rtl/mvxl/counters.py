@@ -301,8 +301,12 @@ class CounterUnit(wiring.Component):
             exists.eq(self.ready & (self.sender < config.partitions)
                       & (self.none | (self.receiver < config.partitions))),
         ]
-        with m.If(exists):
-            m.d.sync += self.value.eq(Mux(from_copy, copy, shown))
-        with m.Else():
-            m.d.sync += self.value.eq(0)
+        # A second row of flops, because block RAM is slow from clock to output.
+        found = Signal(COUNTER_BITS)
+        found_copy = Signal(COUNTER_BITS)
+        is_copy = Signal()
+        is_there = Signal()
+        m.d.sync += [
+            found.eq(shown), found_copy.eq(copy), is_copy.eq(from_copy), is_there.eq(exists)]
+        m.d.comb += self.value.eq(Mux(is_there, Mux(is_copy, found_copy, found), 0))
         return m

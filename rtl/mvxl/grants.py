@@ -208,7 +208,10 @@ class GrantUnit(wiring.Component):
         through = Signal.like(summed)
         tells = Signal()        # it adds to what is known
         was_moving = Signal()
+        known_then = Signal(OFFSET_BITS)
+        by_known = Signal()
         m.d.comb += [
+            self.limit.eq(Mux(by_known, known_then, self.grant.count)),
             acknowledged.read_row[0].eq(summed.partition),
             acknowledged.read_row[1].eq(self.reader),
             decided_on.read_row[0].eq(self.partition),
@@ -223,8 +226,8 @@ class GrantUnit(wiring.Component):
                 summed.good & (self.moved.offset <= known) & (moved_end > known))),
             # Both as of the same time; and a cycle longer, because what is read while it is written
             # is anything.
-            self.limit.eq(Mux(self.releasing & ~self.for_cpu.bit_select(self.partition, 1),
-                              decided_on.read_data[0], grants.read_data[0].second.count)),
+            known_then.eq(decided_on.read_data[0]),
+            by_known.eq(self.releasing & ~self.for_cpu.bit_select(self.partition, 1)),
             was_moving.eq(self.busy.bit_select(self.partition, 1)),
             self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),
         ]

@@ -828,7 +828,7 @@ class RegisterBank(wiring.Component):
             row.en.eq(bus.arready),
             row.addr.eq(Cat(here_next.word[:len(self.read_word)], here_next.in_manager)),
         ]
-        what = Signal(row.data.shape())     # block RAM is slow here, too
+        what = Signal(row.data.shape(), reset_less=True)    # block RAM is slow here, too
         here = Signal()             # it may be a register of the page
         was_reading = Signal()
         is_privileged = Signal()
