@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from amaranth.asserts import AnySeq, Initial
 from amaranth.hdl import (
-    Assert, Assume, Cover, Elaboratable, Fragment, Module, Mux, ResetSignal, Signal)
+    Assert, Assume, Cover, Elaboratable, Fragment, Module, Mux, ResetSignal, Signal, Value)
+from amaranth.lib import data
 
 from mvxl.burst import BurstSplitter
 from mvxl.config import AXI_BOUNDARY_BYTES, OFFSET_BITS, AdapterConfig
+from mvxl.messages import BurstRequest, Span
 
 from .inside import register
 from .run import Job
@@ -45,7 +47,7 @@ class BurstSpec(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, unit = self._config, self._unit
-        beat_bytes, block_bytes = config.data_bytes, config.block_bytes
+        block_bytes = config.block_bytes
         inner = Fragment.get(unit, platform)
         m.submodules.unit = inner
         spans, bursts = unit.spans, unit.bursts
@@ -74,67 +76,183 @@ class BurstSpec(Elaboratable):
             Assume(~pending | (spans.valid & (spans.payload == before))),
         ]
 
-        # A burst is loaded a cycle after its span was seen: the span and `stop` in that cycle.
-        load = ~bursts.valid | bursts.ready
-        loaded = Signal()
-        consumed = Signal()
-        abandoned = Signal()    # its agent was stopped in that cycle
-        revoked = Signal()      # ... or in a later one, while the burst waited
-        span = Signal.like(spans.payload)
-        bytes_count = Signal(OFFSET_BITS)
-        m.d.sync += loaded.eq(spans.valid & load)
-        with m.If(load):
-            m.d.sync += [
-                consumed.eq(spans.ready),
-                abandoned.eq(unit.stop.bit_select(spans.payload.agent, 1)),
-                span.eq(spans.payload),
-                bytes_count.eq(count),
-            ]
-            if self._revocable:
-                m.d.sync += revoked.eq(0)
+        # A burst is split off from the span in a cycle, and waits from the next one on: with it the
+        # span, and `stop` in that cycle and later.
+        waiting = Signal(range(3 if self._revocable else 2))
+        room = Signal()
+        splits = Signal()
+        through = Signal()
+        moves = Signal()            # the output takes one
+        m.d.comb += [
+            room.eq(waiting != 2 if self._revocable else moves),
+            splits.eq(spans.valid & room),
+            through.eq(bursts.valid & bursts.ready),
+            moves.eq(~bursts.valid | bursts.ready),
+        ]
+        m.d.sync += waiting.eq(waiting + splits - through)
+        origin = data.StructLayout({
+            "span": Span(config),
+            "bytes_count": OFFSET_BITS,
+            "consumed": 1,
+            "abandoned": 1,     # its agent was stopped in that cycle
+            "revoked": 1,       # ... or in a later one, while the burst waited
+        })
+        split, shown, spare = (Signal(origin, name=name) for name in ("split", "shown", "spare"))
+
+        def stopped(burst: data.View) -> Value:
+            return unit.stop.bit_select(burst.span.agent, 1)
+
+        m.d.comb += [
+            split.span.eq(spans.payload),
+            split.bytes_count.eq(count),
+            split.consumed.eq(spans.ready),
+            split.abandoned.eq(stopped(split)),
+        ]
         if self._revocable:
-            with m.Elif(unit.stop.bit_select(burst.agent, 1)):
-                m.d.sync += revoked.eq(1)
+            with m.If(waiting != 2):
+                m.d.sync += spare.eq(split)
+            with m.Else():
+                m.d.sync += spare.revoked.eq(spare.revoked | stopped(spare))
+            with m.If(~moves):
+                m.d.sync += shown.revoked.eq(shown.revoked | stopped(shown))
+            with m.Elif(waiting == 2):
+                m.d.sync += [shown.eq(spare), shown.revoked.eq(spare.revoked | stopped(spare))]
+            with m.Else():
+                m.d.sync += shown.eq(split)
+        else:
+            with m.If(moves):
+                m.d.sync += shown.eq(split)
 
         # What went out of the present span so far.
+        sent = data.StructLayout({
+            "is_open": 1,
+            "pieces": OFFSET_BITS + 1,
+            "expected": config.address_bits + 2,    # number of the next beat
+        })
+        before_shown, before_spare = (
+            Signal(sent, name=name) for name in ("before_shown", "before_spare"))
+        m.d.comb += before_spare.eq(self._check(m, bursts.valid, burst, shown, before_shown))
+        with m.If(through):
+            m.d.sync += before_shown.eq(before_spare)
+        m.d.comb += [
+            Assert(bursts.valid | (waiting == 0), "a burst in every cycle, whatever ready does"),
+            Assert(~bursts.valid | (waiting != 0), "no burst without a span"),
+            Assert(~spans.ready | room, "a span is taken when there is room"),
+        ]
+
+        held = Signal()
+        held_payload = Signal.like(burst)
+        m.d.sync += [held.eq(bursts.valid & ~bursts.ready), held_payload.eq(burst)]
+        if self._revocable:
+            with m.If(unit.stop.bit_select(burst.agent, 1)):
+                m.d.sync += held_payload.void.eq(1)
+        with m.If(held):
+            m.d.comb += [
+                Assert(bursts.valid, "valid stays until ready"),
+                Assert(burst == held_payload, "payload is stable until ready"),
+            ]
+
+        # For the induction: the unit's registers are where the outside says that they are.
+        if self._invariants:
+            is_newest = bursts.valid
+            if self._revocable:
+                spare_valid = waiting == 2
+                is_newest = waiting == 1
+                inner_spare = BurstRequest(config)(register(inner, "spare"))
+                self._check(m, spare_valid, inner_spare, spare, before_spare)
+                m.d.comb += [
+                    Assert(waiting <= 2),
+                    Assert(register(inner, "spare_valid") == spare_valid),
+                    Assert(~spare_valid | burst.last
+                           | (spare.span == shown.span) & (spare.bytes_count == shown.bytes_count),
+                           "a burst that is not the last one is followed by the same span's"),
+                ]
+                self._check_registers(m, inner, spare_valid, inner_spare, spare, before_spare)
+                with m.If(spare_valid & ~inner_spare.last):
+                    m.d.comb += Assert(pending & (before == spare.span))
+            self._check_registers(m, inner, is_newest, burst, shown, before_shown)
+            with m.If(is_newest & ~burst.last):
+                m.d.comb += Assert(pending & (before == shown.span))
+            m.d.comb += [
+                Assert(bursts.valid | (register(inner, "index") == 0)),
+                Assert(register(inner, "first") == (register(inner, "index") == 0)),
+                Assert(before_shown.is_open == (before_shown.pieces != 0)),
+                Assert(~before_shown.is_open | bursts.valid),
+            ]
+
+        pieces = before_shown.pieces
+        last_byte = shown.span.address + shown.bytes_count - 1
+        taken = through & ~burst.void
+        single = taken & burst.first & burst.last
+        ends_at_boundary = (last_byte + 1) % AXI_BOUNDARY_BYTES == 0
+        after_void = Signal()
+        with m.If(through):
+            m.d.sync += after_void.eq(shown.abandoned & ~burst.first)
+        m.d.comb += [
+            Cover(single & (burst.len == 0) & (shown.bytes_count == 1), "one byte"),
+            Cover(single & (burst.len == config.burst_beats - 1) & ends_at_boundary,
+                  "a longest burst that ends exactly on 4 KiB"),
+            Cover(taken & burst.last & (pieces == 2), "three bursts"),
+            Cover(taken & burst.last & ~burst.first & (burst.len == 0) & (burst.last_lane == 0),
+                  "one byte behind the edge"),
+            Cover(taken & (last_byte == (1 << config.address_bits) - 1) & burst.last,
+                  "up to the end of the address space"),
+            Cover(through & shown.abandoned & ~burst.first, "abandoned midway"),
+            Cover(taken & burst.first & after_void, "a span begins behind an abandoned one"),
+            Cover(taken & burst.more & (burst.agent == config.manager), "a piece of the manager's"),
+        ]
+        if self._revocable:
+            m.d.comb += [
+                Cover(through & shown.revoked & burst.first & burst.last,
+                      "all of a span is revoked"),
+                Cover(through & shown.revoked & ~shown.abandoned & ~burst.last, "revoked midway"),
+                Cover(through & shown.abandoned & before_shown.is_open & burst.last,
+                      "abandoned behind a revoked one"),
+                Cover((waiting == 2) & shown.revoked & spare.revoked & ~shown.abandoned
+                      & ~spare.abandoned & (shown.span.agent != spare.span.agent),
+                      "both that wait are revoked"),
+                Cover((waiting == 2) & ~shown.revoked & spare.revoked, "the second one is revoked"),
+            ]
+        return m
+
+    def _check(self, m: Module, there: Value, burst: data.View, origin: data.View,
+               sent: data.View) -> Value:
+        """Assert what a waiting burst must be; return what will have been sent once it is, too."""
+        config = self._config
+        beat_bytes, block_bytes = config.data_bytes, config.block_bytes
         integer_bits = config.address_bits + 2
-        is_open = Signal()
-        pieces = Signal(OFFSET_BITS + 1)
-        expected = Signal(integer_bits)     # number of the next beat
         beat = Signal(integer_bits)
         end = Signal(integer_bits)          # the burst's last beat
         first_byte = Signal(integer_bits)
         last_byte = Signal(integer_bits)
+        span = origin.span
         m.d.comb += [
             beat.eq(burst.address // beat_bytes),
             end.eq(beat + burst.len),
             first_byte.eq(span.address),
-            last_byte.eq(span.address + bytes_count - 1),
+            last_byte.eq(span.address + origin.bytes_count - 1),
         ]
-        with m.If(bursts.valid & bursts.ready):
-            m.d.sync += [
-                is_open.eq(~burst.last),
-                pieces.eq(Mux(burst.last, 0, pieces + 1)),
-                expected.eq(end + 1),
-            ]
-
-        with m.If(bursts.valid):
+        with m.If(there):
             m.d.comb += [
                 Assert(burst.agent == span.agent, "the agent is the span's"),
                 Assert(burst.more == span.more, "more is the span's"),
                 Assert(burst.other_lane == span.other_lane, "the other lane is the span's"),
-                Assert(burst.first == ~is_open, "first marks the span's first burst"),
-                Assert(burst.void == abandoned | revoked,
+                Assert(burst.first == ~sent.is_open, "first marks the span's first burst"),
+                Assert(burst.void == origin.abandoned | origin.revoked,
                        "void if and only if the agent is stopped"),
-                Assert(~abandoned | burst.last, "nothing follows an abandoned span's burst"),
-                Assert(burst.last == consumed, "a span is taken with its last burst"),
+                Assert(~origin.abandoned | burst.last,
+                       "nothing follows an abandoned span's burst"),
+                Assert(burst.last == origin.consumed, "a span is taken with its last burst"),
+                Assert(burst.single == (burst.len == 0), "single: of one beat"),
+                Assert(burst.below == (burst.first_lane < burst.other_lane),
+                       "below: the first lane is below the other"),
             ]
-        with m.If(bursts.valid & ~abandoned):
+        with m.If(there & ~origin.abandoned):
             m.d.comb += [
                 Assert(burst.address % beat_bytes == 0, "the address is aligned to the beat"),
                 Assert(~burst.first | (beat == first_byte // beat_bytes),
                        "the first burst starts with the first byte's beat"),
-                Assert(burst.first | (beat == expected), "no gap, no overlap, in order"),
+                Assert(burst.first | (beat == sent.expected), "no gap, no overlap, in order"),
                 Assert(end <= last_byte // beat_bytes, "no beat behind the last byte's"),
                 Assert(burst.last == (end == last_byte // beat_bytes),
                        "last marks the burst of the last byte"),
@@ -148,87 +266,50 @@ class BurstSpec(Elaboratable):
                        "never crosses a block"),
                 Assert(burst.first_lane == first_byte % beat_bytes, "lane of the first byte"),
                 Assert(burst.last_lane == last_byte % beat_bytes, "lane of the last byte"),
-                Assert(~burst.last | (pieces == last_byte // block_bytes
+                Assert(~burst.last | (sent.pieces == last_byte // block_bytes
                                       - first_byte // block_bytes),
                        "as many bursts as blocks"),
             ]
-        with m.If(loaded):
-            m.d.comb += Assert(bursts.valid, "a burst in every cycle, whatever ready does")
-        held = Signal()
-        held_payload = Signal.like(burst)
-        m.d.sync += [held.eq(bursts.valid & ~bursts.ready), held_payload.eq(burst)]
-        if self._revocable:
-            with m.If(unit.stop.bit_select(burst.agent, 1)):
-                m.d.sync += held_payload.void.eq(1)
-        with m.If(held):
-            m.d.comb += [
-                Assert(bursts.valid, "valid stays until ready"),
-                Assert(burst == held_payload, "payload is stable until ready"),
-            ]
-        with m.Else():
-            m.d.comb += Assert(~bursts.valid | loaded, "no burst without a span")
-
-        # For the induction: the unit's registers are where the outside says that they are.
-        mid_span = bursts.valid & ~burst.last
         if self._invariants:
-            index = register(inner, "index")
-            m.d.comb += [
-                Assert(register(inner, "first") == (index == 0)),
-                Assert(index == Mux(mid_span, pieces + 1, 0)),
-                Assert((index == 0) | (register(inner, "next_last")
-                                       == (index == span.last // block_bytes)),
-                       "next_last tells the last burst"),
-                Assert(is_open == (pieces != 0)),
-                Assert(~is_open | bursts.valid),
-                Assert(~mid_span | (pending & (before == span))),
-            ]
-            with m.If(bursts.valid):
+            # What the inputs' rules, and the past, say of the span.
+            with m.If(there):
                 m.d.comb += [
-                    Assert(bytes_count > 0),
+                    Assert(origin.bytes_count > 0),
                     Assert(last_byte < 1 << config.address_bits),
-                    Assert(span.last == first_byte % block_bytes + bytes_count - 1),
+                    Assert(span.last == first_byte % block_bytes + origin.bytes_count - 1),
                     Assert(span.single == (span.last < block_bytes)),
                 ]
-            with m.If(is_open):
+            with m.If(there & sent.is_open):
                 m.d.comb += [
-                    Assert(expected
-                           == (first_byte // block_bytes + pieces) * config.burst_beats),
-                    Assert(expected <= last_byte // beat_bytes),
+                    Assert(sent.expected
+                           == (first_byte // block_bytes + sent.pieces) * config.burst_beats),
+                    Assert(sent.expected <= last_byte // beat_bytes),
                 ]
-
-        through = bursts.valid & bursts.ready
-        taken = through & ~burst.void
-        single = taken & burst.first & burst.last
-        ends_at_boundary = (last_byte + 1) % AXI_BOUNDARY_BYTES == 0
-        after_void = Signal()
-        with m.If(through):
-            m.d.sync += after_void.eq(abandoned & ~burst.first)
+        behind = Signal(sent.shape())
         m.d.comb += [
-            Cover(single & (burst.len == 0) & (bytes_count == 1), "one byte"),
-            Cover(single & (burst.len == config.burst_beats - 1) & ends_at_boundary,
-                  "a longest burst that ends exactly on 4 KiB"),
-            Cover(taken & burst.last & (pieces == 2), "three bursts"),
-            Cover(taken & burst.last & ~burst.first & (burst.len == 0) & (burst.last_lane == 0),
-                  "one byte behind the edge"),
-            Cover(taken & (last_byte == (1 << config.address_bits) - 1) & burst.last,
-                  "up to the end of the address space"),
-            Cover(through & abandoned & ~burst.first, "abandoned midway"),
-            Cover(taken & burst.first & after_void, "a span begins behind an abandoned one"),
-            Cover(taken & burst.more & (burst.agent == config.manager), "a piece of the manager's"),
+            behind.is_open.eq(~burst.last),
+            behind.pieces.eq(Mux(burst.last, 0, sent.pieces + 1)),
+            behind.expected.eq(end + 1),
         ]
-        if self._revocable:
+        return behind
+
+    def _check_registers(self, m: Module, inner: Fragment, is_newest: Value, burst: data.View,
+                         origin: data.View, sent: data.View) -> None:
+        """Assert of the unit's registers that the next burst is the one behind the newest."""
+        index = register(inner, "index")
+        with m.If(is_newest):
             m.d.comb += [
-                Cover(through & revoked & burst.first & burst.last, "all of a span is revoked"),
-                Cover(through & revoked & ~abandoned & ~burst.last, "revoked midway"),
-                Cover(through & abandoned & is_open & burst.last, "abandoned behind a revoked one"),
+                Assert(index == Mux(burst.last, 0, sent.pieces + 1)),
+                Assert((index == 0) | (register(inner, "next_last")
+                                       == (index == origin.span.last // self._config.block_bytes)),
+                       "next_last tells the last burst"),
             ]
-        return m
 
 
 def jobs() -> list[Job]:
     """Every named configuration, and the widest and narrowest beats and bursts, at full width.
 
-    What is revocable differs in `void` alone, so that the named ones suffice.
+    What is revocable differs in how bursts wait, so that the named ones suffice.
 
     The invariants are inductive in one step; the second one joins the induction, which leaves out
     the first cycle, to the base case.
@@ -248,6 +329,6 @@ def jobs() -> list[Job]:
         found += [
             Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=29),
             Job(name=f"burst-{name}-cover", spec=spec, mode="cover", depth=7,
-                min_asserts=8 + 3 * revocable),
+                min_asserts=8 + 5 * revocable),
         ]
     return found

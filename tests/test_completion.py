@@ -157,6 +157,7 @@ class Run:
     """What a run of the unit showed, and how often something rare was seen."""
 
     statuses: list[Status] = field(default_factory=list)
+    told_at: list[int] = field(default_factory=list)    # cycles
     dropped: int = 0
     orphans: int = 0
     late_ends: int = 0      # ends of grants that became orphans
@@ -207,7 +208,9 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         offered = 0                             # messages accepted
         through = [0] * len(messages)           # bursts of each message that are through
         halted = [False] * config.partitions
-        halted_before = list(halted)
+        # As driven in the cycle before, and in that before it: what ends goes by the latter when
+        # it is told, because it goes by the cycle before when it ends.
+        halted_before = halted_earlier = list(halted)
         orphans: deque[int] = deque()
         retiring: deque[int] = deque()          # through with their locks, oldest first
         released_now = open_completion = False
@@ -218,7 +221,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         down_since = completed_at_down = 0
         completed = 0
         resetting = [False] * config.partitions
-        resetting_before = list(resetting)
+        resetting_before = resetting_earlier = list(resetting)
         written_error = False
         error_due = 0                           # for the response of the cycle before
         proposed: bool | None = None            # in the cycle before; True: it is accepted
@@ -254,7 +257,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             if responding is not None:
                 ctx.set(unit.responses.payload, memory.ends[responding].response)
             ctx.set(unit.releases.ready, dice.random() < pace)
-            ctx.set(unit.completions.ready, dice.random() < pace)
+            # Not in its first cycle, in which it is counted.
+            ctx.set(unit.completions.ready, open_completion and dice.random() < pace)
             ctx.set(unit.halted, sum(bit << p for p, bit in enumerate(halted)))
             ctx.set(unit.resetting, sum(bit << p for p, bit in enumerate(resetting)))
             ctx.set(unit.down, down)
@@ -281,8 +285,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 if not down_before:
                     assert not late, "completed before its last response"
                 timed_out = down_before and (late or message.kind is not Kind.RELEASE)
-                status = message.outcome(halted_before[p], timed_out)
-                dropped = resetting_before[p] and message.kind is not Kind.RAW
+                status = message.outcome(halted_earlier[p], timed_out)
+                dropped = resetting_earlier[p] and message.kind is not Kind.RAW
                 bus_failed = (status in (Status.READ_ERROR, Status.WRITE_ERROR)
                               and message.is_command and not dropped)
                 failed = bus_failed or (status is Status.TIMEOUT and message.is_command
@@ -328,6 +332,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                         "completed in another cycle than behind its release"
                     retiring.append(completed)
                 run.statuses.append(status)
+                run.told_at.append(cycle)
                 run.dropped += dropped
                 completed += 1
             else:
@@ -397,8 +402,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                     assert through[index] == len(message.bursts), \
                         "released before its last response"
                 status = Status.TIMEOUT if released_orphan else message.outcome(
-                    halted[message.partition], down and message.kind is not Kind.RELEASE)
-                published = message.publishes(status, resetting[message.partition])
+                    halted_before[message.partition], down and message.kind is not Kind.RELEASE)
+                published = message.publishes(status, resetting_before[message.partition])
                 assert (release.dst_id, release.advance) == (message.dst_id, published), \
                     "the release is wrong"
                 if published:
@@ -419,11 +424,10 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
                 down = memory.stuck = True
                 down_since, completed_at_down = cycle, offered
 
-            # What is told in the next cycle was decided on what is driven in this one.
-            halted_before = driven
+            halted_earlier, halted_before = halted_before, driven
 
             # Resets go on until nothing of the partition is left, RESUME waits as long.
-            resetting_before = list(resetting)
+            resetting_earlier, resetting_before = resetting_before, list(resetting)
             for p in range(config.partitions):
                 left = any(messages[index].partition == p
                            for index in (*orphans, *range(completed, offered)))
@@ -492,7 +496,7 @@ def test_memory_down(name: str, pace: float) -> None:
     config = CONFIGS[name]
     messages = random_messages(config, 400, random.Random(7))
     run = check(completion, config, messages, pace=pace, seed=8, reset_chance=0.002,
-                down_chance=0.01)
+                down_chance=0.012)
     assert run.orphans > 15 and run.late_ends and run.dropped
     assert {Status.OK, Status.TIMEOUT} <= set(run.statuses)
 
@@ -526,6 +530,18 @@ def test_behind_a_failure_every_command_of_the_partition_is_aborted(kind: Kind) 
                 moving(Burst(), partition=1), moving(Burst(), kind=Kind.RAW)]
     run = check(completion, CONFIGS["large"], messages)
     assert run.statuses == [Status.WRITE_ERROR] + 3 * [Status.ABORTED] + 3 * [Status.OK]
+
+
+@pytest.mark.parametrize("following", [
+    refused(Status.DST_FULL), Message(kind=Kind.GRANT), moving(Burst()),
+    moving(Burst(), kind=Kind.MVXL)], ids=lambda message: str(message.kind))
+def test_the_next_command_may_end_as_soon_as_the_completion_of_a_failed_one_is_taken(
+        following: Message) -> None:
+    """It is in flight when the failure comes, and the completion is taken in its second cycle."""
+    failing = moving(*(Burst(last=False) for _ in range(12)), Burst(response=1))
+    run = check(completion, CONFIGS["large"], [failing, following, refused(Status.BAD_OP, 1)])
+    assert run.statuses == [Status.WRITE_ERROR, Status.ABORTED, Status.BAD_OP]
+    assert run.told_at[1] - run.told_at[0] == 3
 
 
 def test_a_failure_of_the_managers_move_halts_nobody() -> None:
@@ -563,6 +579,11 @@ FAULTS = [
     ("read-error-wins", "m.Elif(write_failed):", "m.Elif(write_failed & ~read_failed):",
      "the release is wrong|the status is wrong"),
     ("aborted-not", "with m.Elif(halted):", "with m.Elif(halted & moves):", "the status is wrong"),
+    ("halted-too-late", "        m.d.sync += [\n            dropped.eq(self.resetting"
+     ".bit_select(head.partition, 1) & ~is_raw),\n            halted.eq(self.halted",
+     "        shown = Signal.like(self.halted)\n        m.d.sync += shown.eq(self.halted)\n"
+     "        m.d.sync += [\n            dropped.eq(self.resetting"
+     ".bit_select(head.partition, 1) & ~is_raw),\n            halted.eq(shown", "wrong"),
     ("end-of-a-grant-aborted", ".bit_select(head.partition, 1) & is_command)",
      ".bit_select(head.partition, 1))", "wrong"),
     ("cursor-after-failure", "published.eq(good & ~dropped &", "published.eq(~dropped &",
@@ -589,12 +610,12 @@ FAULTS = [
     ("manager-in-reset", "(head.partition, 1) & ~is_raw)", "(head.partition, 1))", "wrong"),
     ("completion-overwritten", "with m.If(~self.completions.valid):",
      "with m.If(1):", "a completion is overwritten"),
-    ("released-without-handshake", "with m.If(~holds | late | self.releases.ready):",
+    ("released-without-handshake", "with m.If(~held | late | self.releases.ready):",
      "with m.If(1):", "behind its release|too many"),
-    ("mvxl-releases", "self.releases.valid.eq(holds & ~late)",
-     "self.releases.valid.eq((holds | moves) & ~late)", "a release too many"),
-    ("orphan-releases-at-once", "self.releases.valid.eq(holds & ~late)",
-     "self.releases.valid.eq(holds)", "before its last response|past an orphan"),
+    ("mvxl-releases", "self.releases.valid.eq(held & ~late)",
+     "self.releases.valid.eq((held | moves) & ~late)", "a release too many"),
+    ("orphan-releases-at-once", "self.releases.valid.eq(held & ~late)",
+     "self.releases.valid.eq(held)", "before its last response|past an orphan"),
     ("write-error-late", "self.write_error.eq(1 << agent)",
      "self.write_error.eq(end.last << agent)", "goes with the response"),
     ("write-error-of-a-partition", "self.write_error.eq(1 << agent)",
@@ -602,7 +623,7 @@ FAULTS = [
     ("managers-move-reported", "self.completions.valid.eq(~is_raw)",
      "self.completions.valid.eq(1)", "all but the manager's moves"),
     ("waited-lost", "report.waited.eq(head.waited)", "report.waited.eq(0)", "another command's"),
-    ("reserved-by-mvxl", "report.reserved.eq(head.notify & holds)",
+    ("reserved-by-mvxl", "report.reserved.eq(head.notify & held)",
      "report.reserved.eq(head.notify)", "what the completion means"),
     ("mvcl-not-notified", "report.arrived.eq(published | ((head.kind == Kind.MVCL)",
      "report.arrived.eq(published | (0", "what the completion means"),
@@ -625,9 +646,9 @@ FAULTS = [
      "the release is wrong|what the completion means|an event is due|moved is wrong"),
     ("grant-not-first", "self.moved.first.eq(head.kind == Kind.GRANT)",
      "self.moved.first.eq(head.kind == Kind.MVXL)", "moved is wrong"),
-    ("release-times-out-always", "timed_out.eq(self.down & (late | (head.kind != Kind.RELEASE)))",
+    ("release-times-out-always", "timed_out.eq(self.down & (late | ~is_release))",
      "timed_out.eq(self.down)", "wrong"),
-    ("only-orphans-time-out", "timed_out.eq(self.down & (late | (head.kind != Kind.RELEASE)))",
+    ("only-orphans-time-out", "timed_out.eq(self.down & (late | ~is_release))",
      "timed_out.eq(self.down & late)", "wrong"),
     ("waits-for-the-memory", "(~moves | (self.down & ~end_there))", "~moves",
      "not ended although|does not complete"),
