@@ -723,7 +723,10 @@ def check_resets(module: Any, first: dict[str, Any]) -> None:
 
 
 def check_reset_forgets(module: Any) -> None:
-    """A reset clears what was known of a head, and a RESUME that had not come to its mark."""
+    """A reset clears what was known of a head, and a RESUME that had not come to its mark.
+
+    It lasts for two cycles at least; what is pushed in the cycle behind it stays.
+    """
     desk = Desk(SMALL, module=module, delay=None)
     unit = desk.unit
     desk.failing = {1}
@@ -740,9 +743,10 @@ def check_reset_forgets(module: Any) -> None:
         await desk.pulse(ctx, unit.resume, 0b10)
         assert (ctx.get(unit.halted), ctx.get(unit.waiting)) == (0b10, 0b10)
         await desk.pulse(ctx, unit.cancel, 0b10)
-        await desk.pulse(ctx, unit.resetting, 0b10)
+        ctx.set(unit.resetting, 0b10)
+        await ctx.tick().repeat(2)
+        ctx.set(unit.resetting, 0)
         desk.waits_since.clear()
-        await ctx.tick().repeat(20)
         assert (ctx.get(unit.halted), ctx.get(unit.waiting)) == (0, 0), "the reset forgets nothing"
         await desk.push(ctx, 1, 3)
         await ctx.tick().repeat(12)
@@ -847,7 +851,7 @@ FAULTS: list[tuple[str, str, str, Callable[[Any], None], str]] = [
      lambda module: check_limits(module, "small"), "without event room"),
     ("overrun", "self.push.en & ~self.full.bit_select(self.push.partition, 1)", "self.push.en",
      lambda module: check_limits(module, "small"), "room is wrong"),
-    ("no-shortcut", "accepted_push & may_issue & ~turns.any", "0 & ~turns.any",
+    ("no-shortcut", "self.push.en & may_issue & ~turns.any", "0 & ~turns.any",
      lambda module: check_limits(module, "small"), "not one cycle after the push"),
     ("weight-lost", "left - 1, weights[issued.partition]", "left - 1, 0",
      lambda module: check_weights(module, (0, 3, 0), TURNS[0, 3, 0]), "turns"),
@@ -892,10 +896,14 @@ FAULTS: list[tuple[str, str, str, Callable[[Any], None], str]] = [
     ("reset-keeps-the-queue", "m.d.sync += pushed[p].eq(done[p])",
      "m.d.sync += pushed[p].eq(pushed[p])",
      lambda module: check_reset(module, "small", ACCEPT, 12), "never ends"),
-    ("reset-over-what-is-issued", "with m.If((issued[p] == done[p]) & ~", "with m.If(~",
+    ("reset-over-what-is-issued", " & self.resetting[p] & (issued[p] == done[p])",
+     " & self.resetting[p]",
      lambda module: check_resets(module, ACCEPT), "after it was gone|never ends|is not empty"),
-    ("reset-over-what-is-being-issued", " & ~(issuing & (issuer == p))", "",
+    ("reset-over-what-is-being-issued", "with m.If(in_reset[p] & self.resetting[p] &",
+     "with m.If(self.resetting[p] &",
      lambda module: check_resets(module, ACCEPT), "after it was gone|is not empty"),
+    ("reset-outlives-itself", "with m.If(in_reset[p] & self.resetting[p] &",
+     "with m.If(in_reset[p] &", check_reset_forgets, "not decided"),
     ("dropped-stays-outstanding", "undone_before.eq(returned | vanished)",
      "undone_before.eq(returned)",
      lambda module: check_resets(module, ACCEPT), "not as many as before"),
