@@ -50,12 +50,12 @@ REGISTERED = {
     "registered_enabled_half": Shape(18, 1024), "registered_rom": Shape(36, 512),
 }
 
-#: Here it is not: another reset than the memory's, another value of it, one flop with another
-#: enable, a reader in front of it, a port of the module in front of it.
+#: Here it is not: only it or only the memory has a reset, it has another value, one flop has another
+#: enable, there is a reader, another flop or a port of the module beside it.
 APART = {
-    "apart_reset_alone": Shape(18, 1024), "apart_reset_to_ones": Shape(18, 1024),
-    "apart_mixed": Shape(18, 1024), "apart_shared": Shape(18, 1024),
-    "apart_shown": Shape(18, 1024),
+    "apart_reset_alone": Shape(18, 1024), "apart_never_reset": Shape(18, 1024),
+    "apart_reset_to_ones": Shape(18, 1024), "apart_mixed": Shape(18, 1024),
+    "apart_shared": Shape(18, 1024), "apart_two": Shape(18, 1024), "apart_shown": Shape(18, 1024),
 }
 
 ALL = SHAPES | REGISTERED | APART
@@ -108,7 +108,7 @@ class Memories(wiring.Component):
                         attrs={"rom_style" if is_rom else "ram_style": "block", "no_rw_check": 1})
         m.submodules[name] = memory
         data = Signal(shape.width)
-        behind = Signal(shape.width, reset_less=name.endswith("rom"),
+        behind = Signal(shape.width, reset_less=name.endswith(("rom", "never_reset")),
                         init=-1 if name.endswith("ones") else 0)
         m.d.comb += getattr(self, name).eq(behind)
         if is_rom:
@@ -137,6 +137,11 @@ class Memories(wiring.Component):
             m.d.sync += behind.eq(data)
         if name.endswith("shared"):
             m.d.comb += getattr(self, name).eq(behind ^ data)
+        elif name.endswith("two"):
+            other = Signal(shape.width)
+            with m.If(self.take):
+                m.d.sync += other.eq(data)
+            m.d.comb += getattr(self, name).eq(behind ^ other)
         elif name.endswith("shown"):
             m.d.comb += getattr(self, name).eq(Cat(behind[:9], data[9:]))
 
