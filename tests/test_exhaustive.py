@@ -45,7 +45,7 @@ FAULTS = [
     fault("revoke-acknowledged-early", "revoke", "acknowledged in cycle",
           ("control.py", "with m.If(draining != 0):", "with m.If(0):")),
     fault("reset-leaves-the-lock", "reset_of_the_sender", "stuck",
-          ("completion.py", "self.releases.valid.eq(holds & ~late)",
+          ("completion.py", "self.releases.valid.eq(held & ~late)",
            "self.releases.valid.eq(holds & ~late & ~dropped)")),
     fault("reset-moves-the-cursor", "reset_of_the_sender", "AssertionError",
           ("completion.py", "published.eq(good & ~dropped & advances)",

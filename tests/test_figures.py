@@ -44,7 +44,7 @@ STEPS = [
     without("fig11_1105_bytes_are_moved", "engine.py",
             "& Mux(older_good, ~0, ~from_older) & Mux(newer_good, ~0, from_older)", "& 0"),
     without("fig11_1106_lock_is_freed", "completion.py",
-            "self.releases.valid.eq(holds & ~late)", "self.releases.valid.eq(0)",
+            "self.releases.valid.eq(held & ~late)", "self.releases.valid.eq(0)",
             says="SimTimeoutError"),
     # COMPLETED does not count.
     without("fig11_1107_driver_is_notified", "events.py",

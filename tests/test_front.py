@@ -402,6 +402,7 @@ class Driver:
         self.between = False    # no slot is under way
         # Of which partition a grant was asked for in the cycle before, as `show_record` has it.
         self.asked = (0, 1, 0)
+        self.order_status = 0   # of the last order
         self.record: dict[str, Any] = {}    # the grant that is told
         self.due: dict[int, dict[str, Any]] = {}
         self.served_order = True    # the first turn is a request's
@@ -462,6 +463,9 @@ class Driver:
             assert bool(value) == expected.get(name, False), f"{name} in its cycle"
         assert (Status(order_status) if order_taken else None) == expected.get("order"), \
             "the order's status in its cycle"
+        if order_taken:
+            self.order_status = order_status
+        assert order_status == self.order_status, "the order's status stays"
         assert (freed_id if freed else None) == expected.get("freed"), "freed"
         if "quota" in expected:
             assert (receiver, sender) == expected["quota"], "quota of the pair"
@@ -1590,7 +1594,7 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "bounds.limit.eq(Mux(under_grant, self.grant_limit, Cat(in_bytes, entry.length)))",
      "bounds.limit.eq(Cat(in_bytes, entry.length))", DECISION),
     ("mvcl-behind-the-cursor", checks(Op.MVCL),
-     "is_given, Used.DESTINATION_OFFSET, Mux(", "is_mvxl, Used.DESTINATION_OFFSET, Mux(",
+     "with m.Elif(is_given):", "with m.Elif(is_mvxl):",
      DECISION),
     ("mvxl-notifies", checks(Op.MVXL, True), "dst_outside.eq(is_given & ",
      "dst_outside.eq(is_mvcl & ", DECISION),
@@ -1675,15 +1679,17 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "the order's status"),
     ("release-of-one-more", grants, "Mux(under_grant, self.grant_limit, Cat(",
      "Mux(under_grant, self.grant_limit + is_ending, Cat(", "the order's status"),
-    ("release-behind-what-is-filled", random_slots, "is_ending, Used.NOTHING, Used.FILLED",
-     "is_ending, Used.FILLED, Used.FILLED", "the order's status"),
-    ("behind-nothing", checks(Op.SEND), "is_ending, Used.NOTHING, Used.FILLED",
-     "is_ending, Used.NOTHING, Used.NOTHING", DECISION),
+    ("release-behind-what-is-filled", random_slots, "with m.Elif(is_ending):\n            m.d.sync += used",
+     "with m.Elif(0):\n            m.d.sync += used", "the order's status"),
+    ("behind-nothing", checks(Op.SEND), "used.eq(lock.filled)",
+     "used.eq(0)", DECISION),
     ("grant-asked-for-late", grants, "self.grant_rest.eq(step != 1)",
      "self.grant_rest.eq(step != 2)", "asks in its cycle"),
     ("position-behind-is-its-own", random_slots,
      "self.accepted.payload.next_position.eq(next_position)",
      "self.accepted.payload.next_position.eq(position)", "accepted"),
+    ("status-of-any-cycle", grants, "with m.If(before_serving):\n            m.d.sync += self.order",
+     "with m.If(1):\n            m.d.sync += self.order", "the order's status stays"),
     ("release-while-moving", grants, "with m.Elif(moving):", "with m.Elif(0):",
      "the order's status"),
     ("end-with-bytes", grants, "Mux(order.kind == OrderKind.END, 0, order.count)",
@@ -1756,8 +1762,8 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "~overdrawn",
      "the order's status"),
     ("consume-of-one-more", consumes,
-     "overdrawn.eq(count > lock.filled)",
-     "overdrawn.eq(count > lock.filled + 1)",
+     "overdrawn.eq(count > used)",
+     "overdrawn.eq(count > used + 1)",
      "the order's status"),
     ("consume-of-what-is-placed", consumes, "lock.published.eq(ordering)",
      "lock.published.eq(0)", "the order's status"),
