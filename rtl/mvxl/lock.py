@@ -62,7 +62,8 @@ class LockUnit(wiring.Component):
     id : In(config.id_bits)
         Entry to look up.
     capture : In(1)
-        In the cycle after its ID; from the next cycle on, and until the next capture:
+        In the cycle after its ID, which is still there; from the next cycle on, and until the next
+        capture:
     published : In(1)
         With `capture`: tell the published cursor even if the entry is held.
     held : Out(1)
@@ -85,7 +86,8 @@ class LockUnit(wiring.Component):
         Cursor and head of the captured entry to 0; it must not be held. The next cycle's lookup
         sees it.
     consume : In(1)
-        The head of the captured entry advances by `consumed` (bytes).
+        The head of the captured entry, whose ID was still `id` in the cycle before, advances by
+        `consumed` (bytes).
     releases : In(stream.Signature(Release))
         A placed message is complete. Not in neighbouring cycles; `dst_id` is there a cycle before
         `valid`.
