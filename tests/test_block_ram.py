@@ -50,8 +50,8 @@ REGISTERED = {
     "registered_enabled_half": Shape(18, 1024), "registered_rom": Shape(36, 512),
 }
 
-#: Here it is not: only it or only the memory has a reset, it has another value, one flop has another
-#: enable, there is a reader, another flop or a port of the module beside it.
+#: Here it is not: only it or only the memory has a reset, it is to another value, one flop has
+#: another enable, there is a reader, another flop or a port of the module beside it.
 APART = {
     "apart_reset_alone": Shape(18, 1024), "apart_never_reset": Shape(18, 1024),
     "apart_reset_to_ones": Shape(18, 1024), "apart_mixed": Shape(18, 1024),

@@ -173,6 +173,7 @@ class Adapter(wiring.Component):
             control.busy.eq(grants.busy),
             control.for_cpu.eq(grants.for_cpu),
             control.hidden.eq(grants.hidden),
+            control.fresh.eq(grants.fresh),
             control.grant.eq(grants.shown),
             control.grant_target.eq(grants.shown_target),
             control.grant_acknowledged.eq(grants.shown_acknowledged),

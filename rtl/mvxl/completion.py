@@ -153,7 +153,8 @@ class CompletionUnit(wiring.Component):
         The memory port is down.
     releases : Out(stream.Signature(Release))
     completions : Out(stream.Signature(Completion))
-        All but the manager's moves.
+        All but the manager's moves. Not to be taken in the first cycle: by the second one it shows
+        in `halted`.
     oncoming : Out(config.partition_bits)
         Partition of a completion, in the cycle before it shows.
     completed : Out(struct {en, partition, kind, command, failed, dropped})

@@ -64,8 +64,8 @@ class Control(wiring.Component):
     room_freed, pop, compare, events_waiting, events_there, reached, event, event_there,
     completed_count, events_clear, events_cleared
         As of `EventUnit`.
-    live, expired, ending, held, busy, for_cpu, hidden, revoke, revoked, force, lease, grant_reader,
-    grant, grant_target, grant_acknowledged
+    live, expired, ending, held, busy, for_cpu, hidden, fresh, revoke, revoked, force, lease,
+    grant_reader, grant, grant_target, grant_acknowledged
         As of `GrantUnit`, where the last four are reader, shown, shown_target,
         shown_acknowledged.
     snapshot, snapshot_pending, counter_sender, counter_receiver, counter_none, counter_which,
@@ -151,6 +151,7 @@ class Control(wiring.Component):
             "busy": In(everyone),
             "for_cpu": In(everyone),
             "hidden": In(everyone),
+            "fresh": In(everyone),
             "revoke": Out(data.StructLayout({"en": 1, "id": config.id_bits})),
             "revoked": In(1),
             "force": Out(everyone),
@@ -513,6 +514,7 @@ class Control(wiring.Component):
         busy = Signal()
         kind = Signal(GrantKind)
         told = Signal()         # addresses are told
+        through = Signal()      # bytes may be acknowledged
         m.d.comb += [
             reader.eq(Mux(bank.read_manager, bank.read_index, bank.read_partition)),
         ]
@@ -524,6 +526,7 @@ class Control(wiring.Component):
             kind.eq((self.for_cpu & there).bit_select(reader, 1)),
             told.eq((self.for_cpu & self.live & there).bit_select(reader, 1)),
             busy.eq((self.busy & there).bit_select(reader, 1)),
+            through.eq((self.live & there & ~self.fresh).bit_select(reader, 1)),
         ]
         m.d.comb += [
             lock.id.eq(self.grant.dst_id),
@@ -538,7 +541,7 @@ class Control(wiring.Component):
             value.grant_acknowledged.count.eq(self.grant_acknowledged),
             value.grant_first.count.eq(self.grant_target.first),
             shown.grant_token.eq(live),
-            shown.grant_acknowledged.eq(live),
+            shown.grant_acknowledged.eq(through),
             shown.grant_first.eq(told),
         ]
         for name, address in (("src", self.grant.src_address),

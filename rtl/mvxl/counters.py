@@ -276,8 +276,8 @@ class CounterUnit(wiring.Component):
         with m.Elif(self.snapshot):
             m.d.sync += self.pending.eq(1)
 
-        # A row is read from the copies as soon as it is there, a cycle before its WRITE. The flag of
-        # its pair is set when the last of the four is on the way there.
+        # A row is read from the copies as soon as it is there, a cycle before its WRITE. The flag
+        # of its pair is set when the last of the four is on the way there.
         shown = Signal(COUNTER_BITS)
         copy = Signal(COUNTER_BITS)
         shown_slot = Signal(2)

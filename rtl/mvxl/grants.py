@@ -93,7 +93,9 @@ class GrantUnit(wiring.Component):
     shown, shown_target : Out
         A cycle later. Anything, if it was hidden. Of `shown` only `token`, `src_address`, `dst_id`.
     shown_acknowledged : Out(32)
-        Combinational.
+        Combinational; anything if its grant is `fresh`.
+    fresh : Out(config.partitions)
+        Bit p: the GRANT of partition p is not through, so that nothing is acknowledged.
     """
 
     def __init__(self, config: AdapterConfig) -> None:
@@ -133,6 +135,7 @@ class GrantUnit(wiring.Component):
             "shown": Out(Grant(config)),
             "shown_target": Out(Target(config)),
             "shown_acknowledged": Out(OFFSET_BITS),
+            "fresh": Out(everyone),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -200,7 +203,6 @@ class GrantUnit(wiring.Component):
         m.submodules.acknowledged = acknowledged = RowMemory(
             OFFSET_BITS, depth=config.partitions, reads=2)
         m.submodules.decided_on = decided_on = BlockMemory(OFFSET_BITS, depth=config.partitions)
-        fresh = Signal(config.partitions)       # the GRANT is not through: it is the last one's
         summed = Signal(data.StructLayout(
             {"en": 1, "partition": config.partition_bits, "first": 1, "good": 1}))
         moved_end = Signal(OFFSET_BITS + 1)
@@ -215,8 +217,7 @@ class GrantUnit(wiring.Component):
             acknowledged.read_row[0].eq(summed.partition),
             acknowledged.read_row[1].eq(self.reader),
             decided_on.read_row[0].eq(self.partition),
-            self.shown_acknowledged.eq(
-                Mux(fresh.bit_select(self.reader, 1), 0, acknowledged.read_data[1])),
+            self.shown_acknowledged.eq(acknowledged.read_data[1]),
         ]
         m.d.sync += [
             *(summed[name].eq(self.moved[name]) for name in summed.shape().members),
@@ -333,9 +334,9 @@ class GrantUnit(wiring.Component):
                 m.d.comb += [self.lapsed.en.eq(1), self.lapsed.partition.eq(p)]
             with m.If(self.give.en & (self.give.partition == p)):
                 m.d.sync += [
-                    fresh[p].eq(1), self.for_cpu[p].eq(self.give.grant.kind == GrantKind.CPU)]
+                    self.fresh[p].eq(1), self.for_cpu[p].eq(self.give.grant.kind == GrantKind.CPU)]
             with m.Elif(ends & through.first):
-                m.d.sync += fresh[p].eq(0)
+                m.d.sync += self.fresh[p].eq(0)
             with m.If(self.left.en & (self.left.partition == p)):
                 m.d.sync += leaving[p].eq(0)
             with m.If(self.leave.en & (self.leave.partition == p)):

@@ -17,7 +17,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import OFFSET_BITS, AdapterConfig
-from .memory import RowMemory
+from .memory import LUT_ROWS, RowMemory
 from .messages import Release
 
 __all__ = ["LockUnit", "TURN_BITS"]
@@ -62,7 +62,8 @@ class LockUnit(wiring.Component):
     id : In(config.id_bits)
         Entry to look up.
     capture : In(1)
-        In the cycle after its ID; from the next cycle on, and until the next capture:
+        In the cycle after its ID, which is still there; from the next cycle on, and until the next
+        capture:
     published : In(1)
         With `capture`: tell the published cursor even if the entry is held.
     held : Out(1)
@@ -85,7 +86,8 @@ class LockUnit(wiring.Component):
         Cursor and head of the captured entry to 0; it must not be held. The next cycle's lookup
         sees it.
     consume : In(1)
-        The head of the captured entry advances by `consumed` (bytes).
+        The head of the captured entry, whose ID was still `id` in the cycle before, advances by
+        `consumed` (bytes).
     releases : In(stream.Signature(Release))
         A placed message is complete. Not in neighbouring cycles; `dst_id` is there a cycle before
         `valid`.
@@ -136,16 +138,19 @@ class LockUnit(wiring.Component):
         config = self.config
         count_bits = config.message_count_bits
 
-        def memory(name: str, shape: ShapeLike, reads: int) -> RowMemory:
+        def memory(name: str, shape: ShapeLike, reads: int, registered: bool = True) -> RowMemory:
             m.submodules[name] = rows = RowMemory(
-                shape, depth=config.entries, reads=reads, registered=True)
+                shape, depth=config.entries, reads=reads, registered=registered)
             return rows
 
-        placed_rows = memory("placed", Placed(config), 1)
+        # Much hangs on what the counts say. They are compared in front of the flops if they come
+        # from LUT RAM, which is fast enough.
+        in_front = config.entries <= LUT_ROWS
+        placed_rows = memory("placed", Placed(config), 1, registered=not in_front)
         placed_cursors = memory("placed_cursors", _CURSOR, 1)
         # The counts a second time, for releases.
         placed_counts = memory("placed_counts", count_bits, 1)
-        retired_counts = memory("retired_counts", count_bits, 1)
+        retired_counts = memory("retired_counts", count_bits, 1, registered=not in_front)
         # One more than that, for releases.
         next_counts = memory("next_counts", count_bits, 1)
         retired_cursors = memory("retired_cursors", OFFSET_BITS, 3)
@@ -155,7 +160,6 @@ class LockUnit(wiring.Component):
         # Lookup.
         placed = Signal(Placed(config))
         placed_cursor = Signal(_CURSOR)
-        retired_count = Signal(count_bits)
         retired_cursor = Signal(OFFSET_BITS)
         retired_position = Signal(OFFSET_BITS)
         head = Signal(OFFSET_BITS)
@@ -163,6 +167,7 @@ class LockUnit(wiring.Component):
         moved = Signal()                # in the captured entry
         captured_id = Signal(config.id_bits)
         held = Signal()
+        held_by_moved = Signal()
         is_placed = Signal()    # the cursor is that of the last message placed
         for part in (placed_rows, placed_cursors, retired_counts, retired_cursors,
                      retired_positions, heads):
@@ -170,19 +175,25 @@ class LockUnit(wiring.Component):
         m.d.comb += [
             retired_cursors.read_row[1].eq(self.query_id),
             heads.read_row[1].eq(self.query_id),
-            held.eq(placed.count != retired_count),
-            placed.eq(placed_rows.read_data[0]),
             placed_cursor.eq(placed_cursors.read_data[0]),
-            retired_count.eq(retired_counts.read_data[0]),
             retired_cursor.eq(retired_cursors.read_data[0]),
             retired_position.eq(retired_positions.read_data[0]),
             head.eq(heads.read_data[0]),
             self.query_cursor.eq(retired_cursors.read_data[1]),
             self.query_head.eq(heads.read_data[1]),
-            is_placed.eq(held & placed.moved & ~self.published),
+            is_placed.eq(held_by_moved & ~self.published),
             # Two differences, because it takes its time which one counts.
             self.filled.eq(Mux(is_placed, placed_cursor.cursor - head, retired_cursor - head)),
         ]
+        found = Signal(Placed(config))
+        found_held = Signal()
+        behind = m.d.sync if in_front else m.d.comb
+        m.d.comb += [
+            found.eq(placed_rows.read_data[0]),
+            found_held.eq(found.count != retired_counts.read_data[0]),
+        ]
+        behind += [
+            placed.eq(found), held.eq(found_held), held_by_moved.eq(found_held & found.moved)]
         with m.If(self.capture):
             m.d.sync += [
                 count.eq(placed.count),
@@ -191,7 +202,7 @@ class LockUnit(wiring.Component):
                 self.by_grant.eq(placed.by_grant),
                 self.cursor.eq(Mux(is_placed, placed_cursor.cursor, retired_cursor)),
                 self.position.eq(
-                    Mux(held & placed.moved, placed_cursor.position, retired_position)),
+                    Mux(held_by_moved, placed_cursor.position, retired_position)),
                 moved.eq(placed.moved),
                 captured_id.eq(self.id),
                 self.turn.eq(placed.turn),
