@@ -139,7 +139,10 @@ class Driver:
         return self.ctx.get(self.unit.shown), self.ctx.get(self.unit.shown_target)
 
     def shown_acknowledged(self, partition: int) -> int:
+        """What is known to be acknowledged: nothing, if its GRANT is not through."""
         self.ctx.set(self.unit.reader, partition)
+        if self.ctx.get(self.unit.fresh) >> partition & 1:
+            return 0
         return self.ctx.get(self.unit.shown_acknowledged)
 
     def state(self, partition: int = 0) -> str:
@@ -676,7 +679,7 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "the limit"),
     ("inherited", inherits, "Mux(self.moved.first, 0, self.moved.offset + self.moved.count)",
      "self.moved.offset + self.moved.count", "of the grant before"),
-    ("last-one's-shown", inherits, "Mux(fresh.bit_select(self.reader, 1), 0, ", "Mux(0, 0, ",
+    ("last-one's-shown", inherits, "self.fresh[p].eq(1), self", "self.fresh[p].eq(0), self",
      "shows what the last grant moved"),
     ("not-busy-in-time", inherits,
      "self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),",
