@@ -258,6 +258,27 @@ async def acknowledged(dut: Any) -> None:
 
 
 @case
+async def acknowledged_of_a_fresh_grant(dut: Any) -> None:
+    """Nothing of the grant before, although the GRANT's completion waits for another message."""
+    bench = await Bench.start(dut, grants=True, latency_cycles=255)
+    holder = await hold(bench, 0, INBOX + 1, 64)
+    await holder.move(0, 0, 64)
+    await holder.release(64)
+    before = await bench.partitions[2].send(SOURCE + 2, 0, INBOX, 256)
+    bench.expect(2, SOURCE + 2, 0, INBOX, 0, 256)
+    await bench.idle_cycles(20)
+    await bench.partitions[0].grant(SOURCE, 0, INBOX + 1, 64, kind=ENGINE, event=True, tag=TAG)
+    await bench.idle_cycles(20)
+    state = await bench.partitions[0].grant_state()
+    assert state.live and state.acknowledged == 0, state
+    assert await bench.partitions[2].completed() != before, "the message must be in flight"
+    await bench.completed(2, before)
+    holder = await granted(bench, 0, INBOX + 1, 64, tag=TAG)
+    await holder.release(0)
+    await bench.check()
+
+
+@case
 async def read_error_under_a_grant(dut: Any) -> None:
     """A failed MVXL acknowledges nothing and halts; the grant stays, and RELEASE still works."""
     bench = await Bench.start(dut, grants=True)
