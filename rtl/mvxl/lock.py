@@ -89,8 +89,8 @@ class LockUnit(wiring.Component):
         The head of the captured entry, whose ID was still `id` in the cycle before, advances by
         `consumed` (bytes).
     releases : In(stream.Signature(Release))
-        A placed message is complete. Not in neighbouring cycles; `dst_id` is there a cycle before
-        `valid`.
+        A placed message is complete. Not in neighbouring cycles; `dst_id` and `count` are there a
+        cycle before `valid`.
     freed : Out(1)
         The last message of entry `freed_id` was released in the cycle before: it is free, unless
         one was placed in it at about the same time.
@@ -143,9 +143,10 @@ class LockUnit(wiring.Component):
                 shape, depth=config.entries, reads=reads, registered=registered)
             return rows
 
-        # Much hangs on what the counts say. They are compared in front of the flops if they come
-        # from LUT RAM, which is fast enough.
+        # Every read takes a cycle. LUT RAM is so fast that counts are compared, and a cursor is
+        # advanced, in front of the flops and not behind them: much hangs on that.
         in_front = config.entries <= LUT_ROWS
+        behind = m.d.sync if in_front else m.d.comb
         placed_rows = memory("placed", Placed(config), 1, registered=not in_front)
         placed_cursors = memory("placed_cursors", _CURSOR, 1)
         # The counts a second time, for releases.
@@ -153,7 +154,8 @@ class LockUnit(wiring.Component):
         retired_counts = memory("retired_counts", count_bits, 1, registered=not in_front)
         # One more than that, for releases.
         next_counts = memory("next_counts", count_bits, 1)
-        retired_cursors = memory("retired_cursors", OFFSET_BITS, 3)
+        retired_cursors = memory("retired_cursors", OFFSET_BITS, 2)
+        retiring_cursors = memory("retiring_cursors", OFFSET_BITS, 1, registered=not in_front)
         retired_positions = memory("retired_positions", OFFSET_BITS, 1)
         heads = memory("heads", OFFSET_BITS, 2)
 
@@ -187,7 +189,6 @@ class LockUnit(wiring.Component):
         ]
         found = Signal(Placed(config))
         found_held = Signal()
-        behind = m.d.sync if in_front else m.d.comb
         m.d.comb += [
             found.eq(placed_rows.read_data[0]),
             found_held.eq(found.count != retired_counts.read_data[0]),
@@ -239,14 +240,16 @@ class LockUnit(wiring.Component):
         # first. They never meet on one entry: only an entry that is not held is cleared.
         release = self.releases.payload
         next_count = Signal(count_bits)
+        next_cursor = Signal(OFFSET_BITS)
         writing = Signal()
         m.d.comb += [
             next_count.eq(next_counts.read_data[0]),
             self.releases.ready.eq(~self.clear),
             writing.eq(self.releases.valid & self.releases.ready),
         ]
-        for part, port in ((next_counts, 0), (retired_cursors, 2), (placed_counts, 0)):
-            m.d.comb += part.read_row[port].eq(release.dst_id)
+        for part in (next_counts, retiring_cursors, placed_counts):
+            m.d.comb += part.read_row[0].eq(release.dst_id)
+        behind += next_cursor.eq(retiring_cursors.read_data[0] + release.count)
         m.d.sync += [
             self.freed.eq(writing & (next_count == placed_counts.read_data[0])),
             self.freed_id.eq(release.dst_id),
@@ -254,7 +257,8 @@ class LockUnit(wiring.Component):
         for part, row, cleared in (
                 (retired_counts, next_count, count),
                 (next_counts, next_count + 1, count + 1),
-                (retired_cursors, retired_cursors.read_data[2] + release.count, 0),
+                (retired_cursors, next_cursor, 0),
+                (retiring_cursors, next_cursor, 0),
                 (retired_positions, release.position, 0)):
             moves = 1 if part in (retired_counts, next_counts) else release.advance
             m.d.comb += [
