@@ -214,7 +214,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         orphans: deque[int] = deque()
         retiring: deque[int] = deque()          # through with their locks, oldest first
         released_now = open_completion = False
-        announced = 0                           # `releases.payload.dst_id` in the cycle before
+        announced = 0, 0    # `dst_id` and `count` of `releases.payload` in the cycle before
         moved_before: int | None = None         # `moved.offset`
         oncoming_before = 0
         down = down_before = False
@@ -390,8 +390,9 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             # Releases: one for each that holds a lock, never before its last response; as the lock
             # unit wants them.
             assert not (released_now and release_valid), "releases in neighbouring cycles"
-            assert not release_valid or release.dst_id == announced, "a release without warning"
-            announced = release.dst_id
+            assert not release_valid or (release.dst_id, release.count) == announced, \
+                "a release without warning"
+            announced = release.dst_id, release.count
             released_now = False
             if release_valid:
                 index = orphans[0] if released_orphan else completed

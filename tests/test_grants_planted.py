@@ -35,7 +35,7 @@ FAULTS = [
           "control.py", "shown.grant_acknowledged.eq(through)",
           "shown.grant_acknowledged.eq(live)"),
     fault("acknowledged-with-a-gap", "grants", "acknowledged", "grants.py",
-          "(self.moved.offset <= known)", "(1)"),
+          "self.moved.offset <= known", "1"),
     fault("token-used-again", "grants", "tokens_are_not_used_again", "grants.py",
           "first.token.eq(self.grant.token + 1)", "first.token.eq(1)"),
     fault("own-grant-waits", "grants", "own_locked_never_waits", "front.py",

@@ -118,11 +118,12 @@ class Driver:
         await self.cycle(query_id=entry)
         return self.ctx.get(self.unit.query_cursor), self.ctx.get(self.unit.query_head)
 
-    def announce(self, entry: int) -> None:
-        """No release in this cycle, and perhaps one of this entry in the next."""
+    def announce(self, entry: int, count: int | None = None) -> None:
+        """No release in this cycle, and perhaps one of this entry, and count, in the next."""
         self.ctx.set(self.unit.releases.valid, 0)
         self.ctx.set(self.unit.releases.payload, Release(self.unit.config).const(
-            {"dst_id": entry, "advance": 1, "count": 0x1111, "position": 0x2222}))
+            {"dst_id": entry, "advance": 1, "count": 0x1111 if count is None else count,
+             "position": 0x2222}))
 
     def offer(self, entry: int, count: int | None, position: int = 0) -> None:
         """Offer the release that was announced; of a failed message if there is no count."""
@@ -133,7 +134,7 @@ class Driver:
 
     async def release(self, entry: int, count: int | None, position: int = 0) -> list[int]:
         """Release a message; the IDs that were freed, until the release has had its effect."""
-        self.announce(entry)
+        self.announce(entry, count)
         freed = [(await self.cycle())[1]]
         self.offer(entry, count, position)
         taken = 0
@@ -388,7 +389,7 @@ def test_release_of_one_entry_while_another_is_placed(name: str) -> None:
         for early in range(5):
             await unit.place(0, partition=1, cursor=early + 1)
             await unit.look(3)
-            unit.announce(0)
+            unit.announce(0, 1)
             freed = []
             for cycle in range(5):
                 now = int(cycle == early)
@@ -416,7 +417,7 @@ def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
                 await unit.place(entry, partition=1, cursor=1, position=100 + late)
             assert await unit.release(2, 100 + late, 100 + late) == [2]
             assert await unit.look(2) == free(100 + late)
-            unit.announce(1)
+            unit.announce(1, 100)
             freed = []
             for cycle in range(6):
                 if cycle == 1:
@@ -445,7 +446,7 @@ def test_pace_of_releases(name: str) -> None:
             if cycle % 2 and cycle < 8:
                 unit.offer(entry, entry)
             else:
-                unit.announce(entry)
+                unit.announce(entry, entry)
             ready, one = await unit.cycle()
             assert ready
             freed.append(one)
@@ -492,9 +493,9 @@ class Run:
     show what was written in that cycle. Behind its capture its ID may go, but for the head, which
     is read again. What it shows of an entry that was not cleared since the
     reset is not looked at, and nothing but a clear is done to such an entry. A release is offered a
-    cycle after its entry is told, and taken at once, or behind the clears that come between. If a
-    message is placed in an entry in the cycle in which its last one is released, or the one before,
-    `freed` may be told or not.
+    cycle after its entry and its count are told, and taken at once, or behind the clears that come
+    between. If a message is placed in an entry in the cycle in which its last one is released, or
+    the one before, `freed` may be told or not.
     """
 
     def __init__(self, unit: Any, ctx: Any, dice: random.Random) -> None:
@@ -589,7 +590,8 @@ class Run:
             else:
                 ctx.set(unit.releases.payload, Release(config).const(
                     {"dst_id": self.pick() if offered is None else offered[0], "advance": 1,
-                     "count": dice.getrandbits(32), "position": dice.getrandbits(32)}))
+                     "count": (dice.getrandbits(32) if offered is None or offered[1] is None
+                               else offered[1]), "position": dice.getrandbits(32)}))
             if None not in shown:
                 assert driver.shown() in shown, "lookup"
             _, _, taken, freed, freed_id, cursor, head, filled = await ctx.tick().sample(
@@ -734,9 +736,9 @@ FAULTS = [
     ("filled-as-is-placed", "small", "is_placed, placed_cursor.cursor - head, retired_cursor",
      "held & placed.moved, placed_cursor.cursor - head, retired_cursor", "lookup"),
     ("failed-advances", "small", "else release.advance", "else 1", "query|lookup"),
-    ("released-by-cursor", "small", "retired_cursors.read_data[2] + release.count",
+    ("released-by-cursor", "small", "retiring_cursors.read_data[0] + release.count",
      "release.count", "query|lookup"),
-    ("released-from-the-lookup", "block", "retired_cursors.read_data[2] + release.count",
+    ("released-from-the-lookup", "block", "retiring_cursors.read_data[0] + release.count",
      "retired_cursors.read_data[0] + release.count", "query|lookup"),
     ("release-of-the-cycle-before", "small", "        release = self.releases.payload\n",
      "        release = Signal(Release(config))\n"
@@ -754,10 +756,10 @@ FAULTS = [
      "next_count == placed_counts.read_data[0]", "freed without a release"),
     ("freed-at-once", "small", "m.d.sync += [\n            self.freed.eq(",
      "m.d.comb += [\n            self.freed.eq(", "freed without a release"),
-    ("freed-late-row", "small", "part.read_row[port].eq(release.dst_id)",
-     "part.read_row[port].eq(self.freed_id)", "freed at the last release|query|lookup"),
-    ("freed-row-of-the-lookup", "block", "part.read_row[port].eq(release.dst_id)",
-     "part.read_row[port].eq(self.id)", "freed at the last release|query|lookup"),
+    ("freed-late-row", "small", "part.read_row[0].eq(release.dst_id)",
+     "part.read_row[0].eq(self.freed_id)", "freed at the last release|query|lookup"),
+    ("freed-row-of-the-lookup", "block", "part.read_row[0].eq(release.dst_id)",
+     "part.read_row[0].eq(self.id)", "freed at the last release|query|lookup"),
     ("freed-wrong", "small", "self.freed_id.eq(release.dst_id)", "self.freed_id.eq(self.id)",
      "freed ID"),
     ("released-wrong", "small", "Mux(self.clear, captured_id, release.dst_id)",
@@ -768,8 +770,10 @@ FAULTS = [
     ("clear-frees-nothing", "small", "(retired_counts, next_count, count)",
      "(retired_counts, next_count, 0)", "lookup"),
     ("clear-keeps-cursor", "small",
-     "(retired_cursors, retired_cursors.read_data[2] + release.count, 0)",
-     "(retired_cursors, retired_cursors.read_data[2] + release.count, self.cursor)",
+     "(retired_cursors, next_cursor, 0)", "(retired_cursors, next_cursor, self.cursor)",
+     "query|lookup"),
+    ("clear-keeps-cursor-for-releases", "small",
+     "(retiring_cursors, next_cursor, 0)", "(retiring_cursors, next_cursor, self.cursor)",
      "query|lookup"),
     ("clear-keeps-position", "small", "(retired_positions, release.position, 0)",
      "(retired_positions, release.position, self.position)", "lookup"),
