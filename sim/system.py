@@ -14,7 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, ResetSignal
+from amaranth.hdl import Array, Cat, ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -116,10 +116,14 @@ class System(wiring.Component):
             self.irq_manager.eq(adapter.irq_manager),
         ]
         if isinstance(adapter, Adapter):
-            m.submodules.trace = self._trace(adapter)
+            # What asked for an order sees a cycle later that it is done; its payload stays as long.
+            order_seen = Signal()
+            orders = adapter.control.orders
+            m.d.sync += order_seen.eq(orders.valid & orders.ready)
+            m.submodules.trace = self._trace(adapter, order_seen)
         return m
 
-    def _trace(self, adapter: Adapter) -> Instance:
+    def _trace(self, adapter: Adapter, order_seen: Signal) -> Instance:
         control, front, completion = adapter.control, adapter.front, adapter.completion
         write, manager = control.bank.partition_write, control.bank.manager_write
         denied_write, denied_read = control.bank.write_violation, control.bank.read_violation
@@ -164,7 +168,7 @@ class System(wiring.Component):
             i_attempt_partition=verdict.partition,
             i_attempt_verdict=Cat(verdict.status, verdict.accepted, verdict.waits,
                                   verdict.blocked, verdict.dropped),
-            i_order_en=control.orders.valid & control.orders.ready,
+            i_order_en=order_seen,
             i_order_partition=order.partition,
             i_order_outcome=Cat(order.kind, front.order_status, order.id),
             i_order_count=order.count)

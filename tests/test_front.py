@@ -402,7 +402,7 @@ class Driver:
         self.between = False    # no slot is under way
         # Of which partition a grant was asked for in the cycle before, as `show_record` has it.
         self.asked = (0, 1, 0)
-        self.order_status = 0   # of the last order
+        self.order_status: Status | None = None     # of the last order, or from the start
         self.record: dict[str, Any] = {}    # the grant that is told
         self.due: dict[int, dict[str, Any]] = {}
         self.served_order = True    # the first turn is a request's
@@ -463,7 +463,7 @@ class Driver:
             assert bool(value) == expected.get(name, False), f"{name} in its cycle"
         assert (Status(order_status) if order_taken else None) == expected.get("order"), \
             "the order's status in its cycle"
-        if order_taken:
+        if order_taken or self.order_status is None:
             self.order_status = order_status
         assert order_status == self.order_status, "the order's status stays"
         assert (freed_id if freed else None) == expected.get("freed"), "freed"
