@@ -569,7 +569,7 @@ class Driver:
             self.surroundings(ask if step == decision - 1 and not serves_order else None)
             if step == release_step - 1 and release is not None:
                 self.ctx.set(self.unit.releases.payload, Release(self.config).const(
-                    {"dst_id": release[0], "advance": 1, "count": self.dice.getrandbits(32)}))
+                    {"dst_id": release[0], "advance": 1, "count": payload["count"]}))
             elif step == release_step and release is not None:
                 self.ctx.set(self.unit.releases.valid, 1)
                 self.ctx.set(self.unit.releases.payload, Release(self.config).const(payload))
