@@ -272,7 +272,7 @@ RANDOM_FAULTS = [
           ("control.py", "~self.ending.any()", "1"),
           says="expected after the end of the grant", messages=250),
     # Partition resets.
-    random_fault("lock-stays-in-reset", (16, 23),
+    random_fault("lock-stays-in-reset", (23, 24),
           ("completion.py", "self.releases.valid.eq(held & ~late)",
            "self.releases.valid.eq(held & ~late & ~dropped)"),
           says="expected done=True"),
