@@ -47,11 +47,14 @@ __all__ = ["Answer", "Replay"]
 #: Cycles from AR's handshake to the one at whose end a register is sampled, at most.
 READ_SAMPLE_CYCLES = 3
 
-#: For how long before that a register may still show what was: by default, for those that follow a
-#: write or an order at once, and for those of grants, which a revoke looks at one after the other.
+#: For how long before that a register may still show what was: by default, for the one that follows
+#: a write or an order at once, for the one that is counted behind reads and sampled a cycle early,
+#: and for those of grants, which a revoke looks at one after the other.
 READ_WINDOW_CYCLES = 6
 PROMPT_WINDOW_CYCLES = 1
-PROMPT_REGISTERS = ("rejected", "entry_status")
+PROMPT_REGISTER = "entry_status"
+COUNTED_WINDOW_CYCLES = 5
+COUNTED_REGISTER = "rejected"
 GRANT_WINDOW_CYCLES = 12
 GRANT_REGISTERS = ("grant_", "partition_lock")
 
@@ -89,8 +92,10 @@ class Answer:
     @property
     def window_cycles(self) -> int:
         """For how long before it was sampled the register may have been what it shows."""
-        if self.register in PROMPT_REGISTERS:
+        if self.register == PROMPT_REGISTER:
             return PROMPT_WINDOW_CYCLES
+        if self.register == COUNTED_REGISTER:
+            return COUNTED_WINDOW_CYCLES
         if self.register.startswith(GRANT_REGISTERS):
             return GRANT_WINDOW_CYCLES
         return READ_WINDOW_CYCLES
