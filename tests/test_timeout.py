@@ -37,7 +37,7 @@ def fault(name: str, testcase: str, says: str, *edits: tuple[str, str, str]) -> 
 FAULTS = [
     fault("strobes-on-owed-beats", "stopped_r", "with strobes after down",
           ("engine.py", "& Mux(self.down & started, 0, ~0)", "")),
-    fault("locks-freed-at-once", "stopped_b", "the lock was free",
+    fault("locks-freed-at-once", "stopped_b", "never ends",
           ("completion.py", "self.releases.valid.eq(held & ~late)",
            "self.releases.valid.eq(held)"),
           ("completion.py", "with m.If(~held | late | self.releases.ready):",
