@@ -138,12 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m sim.output_registers",
         description="Make output registers of flops behind the block RAMs of an ECP5.")
     parser.add_argument("file", type=Path, metavar="FILE", help="netlist in Yosys's JSON")
+    parser.add_argument("--quiet", action="store_true", help="say nothing if it can be done")
+    options = parser.parse_args(arguments)
     try:
-        gone = rewrite(parser.parse_args(arguments).file)
+        gone = rewrite(options.file)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{gone} flops are output registers of block RAMs now")
+    if not options.quiet:
+        print(f"{gone} flops are output registers of block RAMs now")
     return 0
 
 

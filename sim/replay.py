@@ -58,6 +58,8 @@ COUNTED_REGISTER = "rejected"
 GRANT_WINDOW_CYCLES = 12
 GRANT_REGISTERS = ("grant_", "partition_lock")
 
+MVXL_STATUS_FIELDS = ("busy", "done", "status")
+
 #: Registers whose fields have several sources.
 SEPARATE_REGISTERS = ("status", "memory_state")
 
@@ -466,6 +468,10 @@ class Replay:
                     stored["mvxl_dst_hi"] << WORD_BITS | stored["mvxl_dst_lo"],
                     stored["mvxl_count"])
                 self.seen[f"raw moves: {'ignored' if status is None else status.name}"] += 1
+                # To the model a refused one ends at once, but it is busy while it is checked.
+                for reading in self._readings:
+                    if reading.answer.register == "mvxl_status" and status is not None:
+                        reading.allowed[MVXL_STATUS_FIELDS].add((1, 0, Status.OK.value))
 
     def _named(self, fields: dict[str, int]) -> list[int]:
         """The partitions of a register with a bit for each."""

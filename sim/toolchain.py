@@ -90,7 +90,7 @@ def _yosys_ecp5() -> str:
     """Yosys for a script that writes top.json, whose block RAMs get their output registers then."""
     absorb = ROOT / "sim" / "output_registers.py"
     return (_yosys().removeprefix("exec ")
-            + f" && exec {shlex.quote(sys.executable)} {shlex.quote(str(absorb))} top.json")
+            + f" && exec {shlex.quote(sys.executable)} {shlex.quote(str(absorb))} --quiet top.json")
 
 
 def _script(name: str, distribution: str) -> str:

@@ -147,7 +147,7 @@ def test_tool_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("tool", "step"), [
-    ("yosys", "synthesis"), ("nextpnr-ecp5", "place and route"), ("ecppack", "packing")])
+    ("yosys-ecp5", "synthesis"), ("nextpnr-ecp5", "place and route"), ("ecppack", "packing")])
 def test_tool_fails(tool: str, step: str, blinker: None, tmp_path: Path,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken"
