@@ -327,7 +327,9 @@ def jobs() -> list[Job]:
         def spec(config: AdapterConfig = config, revocable: bool = revocable) -> BurstSpec:
             return BurstSpec(config, revocable=revocable)
         found += [
-            Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=29),
+            # Three quarters of a minute each: one of them is enough for the quick ones.
+            Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=29,
+                quick=not revocable or config is named["default"]),
             Job(name=f"burst-{name}-cover", spec=spec, mode="cover", depth=7,
                 min_asserts=8 + 5 * revocable),
         ]
