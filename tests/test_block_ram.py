@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from sim import gate_level
+from sim import gate_level, output_registers
 from sim.build import Run, run
 from tb.tb_block_ram import ADDRESS_BITS
 
@@ -187,3 +188,23 @@ def test_flops_are_inside_where_they_can_be(netlist: str) -> None:
     inside = {name for parameters, name in re.findall(
         r"^  DP16KD #\((.*?)^  \) \\?(\w+)", netlist, re.M | re.S) if '"OUTREG"' in parameters}
     assert inside == set(REGISTERED)
+
+
+@pytest.mark.parametrize("text", ["not JSON", "[]", "{}", '{"modules": {"top": {}}}'])
+def test_what_is_no_netlist_is_named_and_kept(
+        text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "top.json"
+    path.write_text(text, encoding="utf-8")
+    assert output_registers.main([str(path)]) == 1
+    assert f"error: {path} must be a netlist of synth_ecp5" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_command_tells_how_many_unless_quiet(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "top.json"
+    path.write_text('{"modules": {}}', encoding="utf-8")
+    assert output_registers.main([str(path)]) == 0
+    assert capsys.readouterr().out == "0 flops are output registers of block RAMs now\n"
+    assert output_registers.main(["--quiet", str(path)]) == 0
+    assert capsys.readouterr().out == ""

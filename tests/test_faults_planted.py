@@ -319,7 +319,7 @@ RANDOM_FAULTS = [
           ("completion.py", "self.releases.valid.eq(held & ~late)",
            "self.releases.valid.eq(held)"),
           ("completion.py", "orphans.i.payload.holds.eq(held)", "orphans.i.payload.holds.eq(0)"),
-          says="expected done="),
+          says="expected done=True"),
     random_fault("timeout-does-not-halt", (16, 8),
           ("completion.py", "is_command & ~dropped & (status == Status.TIMEOUT)", "0"),
           says="STATUS of partition"),
