@@ -77,19 +77,24 @@ class BurstSpec(Elaboratable):
         ]
 
         # A burst is split off from the span in a cycle, and waits from the next one on: with it the
-        # span, and `stop` in that cycle and later.
+        # span, and `stop` in that cycle and later. Behind the void burst of an abandoned span
+        # nothing is split off for a cycle, in which the span is taken, unless it is already.
         waiting = Signal(range(3 if self._revocable else 2))
         room = Signal()
         splits = Signal()
         through = Signal()
         moves = Signal()            # the output takes one
+        leftover = Signal()         # the span has been abandoned before
         m.d.comb += [
             room.eq(waiting != 2 if self._revocable else moves),
-            splits.eq(spans.valid & room),
+            splits.eq(spans.valid & room & ~leftover),
             through.eq(bursts.valid & bursts.ready),
             moves.eq(~bursts.valid | bursts.ready),
         ]
-        m.d.sync += waiting.eq(waiting + splits - through)
+        m.d.sync += [
+            waiting.eq(waiting + splits - through),
+            leftover.eq(splits & unit.stop.bit_select(spans.payload.agent, 1) & ~spans.ready),
+        ]
         origin = data.StructLayout({
             "span": Span(config),
             "bytes_count": OFFSET_BITS,
@@ -137,7 +142,9 @@ class BurstSpec(Elaboratable):
         m.d.comb += [
             Assert(bursts.valid | (waiting == 0), "a burst in every cycle, whatever ready does"),
             Assert(~bursts.valid | (waiting != 0), "no burst without a span"),
-            Assert(~spans.ready | room, "a span is taken when there is room"),
+            Assert(~spans.ready | room | leftover, "a span is taken when there is room"),
+            Assert(~leftover | spans.ready, "an abandoned span is taken at once"),
+            Assert(unit.splits == splits, "splits tells when a burst is split off"),
         ]
 
         held = Signal()
@@ -176,6 +183,7 @@ class BurstSpec(Elaboratable):
             m.d.comb += [
                 Assert(bursts.valid | (register(inner, "index") == 0)),
                 Assert(register(inner, "first") == (register(inner, "index") == 0)),
+                Assert(register(inner, "abandoned") == leftover),
                 Assert(before_shown.is_open == (before_shown.pieces != 0)),
                 Assert(~before_shown.is_open | bursts.valid),
             ]
@@ -242,7 +250,8 @@ class BurstSpec(Elaboratable):
                        "void if and only if the agent is stopped"),
                 Assert(~origin.abandoned | burst.last,
                        "nothing follows an abandoned span's burst"),
-                Assert(burst.last == origin.consumed, "a span is taken with its last burst"),
+                Assert(burst.last == origin.consumed | origin.abandoned,
+                       "a span is taken with its last burst"),
                 Assert(burst.single == (burst.len == 0), "single: of one beat"),
                 Assert(burst.below == (burst.first_lane < burst.other_lane),
                        "below: the first lane is below the other"),
@@ -328,7 +337,7 @@ def jobs() -> list[Job]:
             return BurstSpec(config, revocable=revocable)
         found += [
             # Three quarters of a minute each: one of them is enough for the quick ones.
-            Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=29,
+            Job(name=f"burst-{name}", spec=spec, mode="prove", depth=2, min_asserts=32,
                 quick=not revocable or config is named["default"]),
             Job(name=f"burst-{name}-cover", spec=spec, mode="cover", depth=7,
                 min_asserts=8 + 5 * revocable),

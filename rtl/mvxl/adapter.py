@@ -145,7 +145,6 @@ class Adapter(wiring.Component):
         m.d.comb += [
             grants.partition.eq(front.grant_partition),
             front.grant.eq(grants.grant),
-            grants.rest.eq(front.grant_rest),
             grants.releasing.eq(front.releasing),
             front.grant_limit.eq(grants.limit),
             front.live.eq(grants.live),

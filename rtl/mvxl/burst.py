@@ -21,7 +21,8 @@ class BurstSplitter(wiring.Component):
     Splitting on blocks needs a counter where splitting by length needs wide compares.
 
     A span whose agent is stopped is abandoned: one `void` burst, which is the span's last, stands
-    for the rest.
+    for the rest. If it would have been followed by others, the span is taken in the next cycle in
+    which it is there, and no burst is split off then: no path leads from `stop` to `spans.ready`.
 
     Parameters
     ----------
@@ -39,11 +40,15 @@ class BurstSplitter(wiring.Component):
         One cycle behind the span.
     stop : In(config.agents)
         Bit a: abandon the spans of agent a.
+    splits : Out(1)
+        A burst is split off; it shows at `bursts`, or behind those that wait there, from the next
+        cycle on.
     """
 
     spans: stream.Interface
     bursts: stream.Interface
     stop: Signal
+    splits: Signal
 
     def __init__(self, config: AdapterConfig, *, revocable: bool = False) -> None:
         self.config = config
@@ -52,6 +57,7 @@ class BurstSplitter(wiring.Component):
             "spans": In(stream.Signature(Span(config))),
             "bursts": Out(stream.Signature(BurstRequest(config))),
             "stop": In(config.agents),
+            "splits": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -66,6 +72,7 @@ class BurstSplitter(wiring.Component):
         next_last = Signal()                        # of the bursts behind the first: it is the last
         last = Signal()
         void = Signal()
+        abandoned = Signal()                        # the span's void burst is out
         start_beat = Signal(block - lane)
         end_beat = Signal(block - lane)
         load = Signal()
@@ -75,7 +82,8 @@ class BurstSplitter(wiring.Component):
             void.eq(self.stop.bit_select(span.agent, 1)),
             start_beat.eq(Mux(first, span.address[lane:block], 0)),
             end_beat.eq(Mux(last, span.last[lane:block], ~0)),
-            self.spans.ready.eq(load & (last | void)),
+            self.spans.ready.eq(abandoned | (load & last)),
+            self.splits.eq(self.spans.valid & load & ~abandoned),
             split.agent.eq(span.agent),
             split.address.eq(Cat(Const(0, lane), start_beat, span.address[block:] + index)),
             split.len.eq(end_beat - start_beat),
@@ -89,7 +97,8 @@ class BurstSplitter(wiring.Component):
             split.single.eq(start_beat == end_beat),
             split.below.eq(span.address[:lane] < span.other_lane),
         ]
-        with m.If(load & self.spans.valid):
+        m.d.sync += abandoned.eq((self.splits & void & ~last) | (abandoned & ~self.spans.valid))
+        with m.If(self.splits):
             with m.If(last | void):
                 m.d.sync += [index.eq(0), first.eq(1)]
             with m.Else():
@@ -102,7 +111,7 @@ class BurstSplitter(wiring.Component):
         if not self._revocable:
             m.d.comb += load.eq(~self.bursts.valid | self.bursts.ready)
             with m.If(load):
-                m.d.sync += [self.bursts.valid.eq(self.spans.valid), burst.eq(split)]
+                m.d.sync += [self.bursts.valid.eq(self.splits), burst.eq(split)]
             return m
 
         # A skid buffer of bursts that become void where they wait. The spare one is filled in any
@@ -118,14 +127,14 @@ class BurstSplitter(wiring.Component):
             burst_void.eq(burst.void | self.stop.bit_select(burst.agent, 1)),
             spare_void.eq(spare.void | self.stop.bit_select(spare.agent, 1)),
         ]
-        m.d.sync += spare_valid.eq(~moves & (spare_valid | self.spans.valid))
+        m.d.sync += spare_valid.eq(~moves & (spare_valid | self.splits))
         with m.If(load):
             m.d.sync += spare.eq(split)
         with m.Else():
             m.d.sync += spare.void.eq(spare_void)
         with m.If(moves):
             m.d.sync += [
-                self.bursts.valid.eq(spare_valid | self.spans.valid),
+                self.bursts.valid.eq(spare_valid | self.splits),
                 burst.eq(Mux(spare_valid, spare, split)),
             ]
         m.d.sync += burst.void.eq(

@@ -113,10 +113,10 @@ class InFlightList(wiring.Component):
                 m.d.sync += self.o.payload[name].eq(proposal[name])
             m.d.sync += [
                 self.o.payload.kind.eq(acceptance.kind),
-                self.o.payload.status.eq(
-                    Mux(acceptance.kind == Kind.REFUSAL, acceptance.word, Status.OK.value)),
                 self.o.payload.next_position.eq(acceptance.word),
             ]
+        m.d.comb += self.o.payload.status.eq(Mux(
+            self.o.payload.kind == Kind.REFUSAL, self.o.payload.next_position, Status.OK.value))
         return m
 
 
@@ -364,6 +364,8 @@ class CompletionUnit(wiring.Component):
         # Releases: of the oldest orphan, or of what has just ended. It is known in the cycle before
         # which of them: nothing in flight releases its lock while there are orphans.
         releasing_orphan = Signal()
+        releasable = Signal()       # what is released has been there for long enough
+        m.d.sync += releasable.eq(in_flight.o.valid & ~done & ~has_orphans)
         with m.If(has_orphans):
             m.d.comb += [
                 self.releases.valid.eq(releasing_orphan & oldest.holds),
@@ -410,10 +412,11 @@ class CompletionUnit(wiring.Component):
                     with m.Elif(in_flight.o.valid):
                         m.d.sync += late.eq(moves | holds)
                         m.next = "PUBLISH"
-                with m.Elif(in_flight.o.valid & (~moves | (self.down & ~end_there))):
+                with m.Elif(in_flight.o.valid & Mux(
+                        moves, self.down & ~end_there, ~holds | releasable)):
                     m.d.sync += late.eq(moves)
                     m.next = "PUBLISH"
-                with m.Elif(in_flight.o.valid & end_there):
+                with m.Elif(in_flight.o.valid & end_there & releasable):
                     take_end()
                     m.d.sync += read_failed.eq(read_failed | end.read_error)
                     with m.If(end.responds & self.responses.payload):

@@ -508,17 +508,17 @@ class Control(wiring.Component):
         value = bank.partition_value
         shown = bank.partition_shown
         lock = bank.manager_value.partition_lock
-        reader = self.grant_reader
+        reader = Signal.like(self.grant_reader)
         held = Signal()
         live = Signal()
         busy = Signal()
         kind = Signal(GrantKind)
         told = Signal()         # addresses are told
         through = Signal()      # bytes may be acknowledged
-        m.d.comb += [
-            reader.eq(Mux(bank.read_manager, bank.read_index, bank.read_partition)),
-        ]
-        # As of the cycle in which the grant was read: one that is given then is not shown yet.
+        # The records are read as AR comes, the states a cycle later. What is given just then is not
+        # shown yet.
+        m.d.comb += self.grant_reader.eq(bank.read_ahead)
+        m.d.sync += reader.eq(bank.read_ahead)
         there = self.held & ~self.hidden
         m.d.sync += [
             held.eq(there.bit_select(reader, 1)),
@@ -868,16 +868,22 @@ class Control(wiring.Component):
         reading = Signal(wanted.shape())    # what the memory tells is of this, in turn
         fetched = Signal(wanted.shape())    # what was read of it is
         requested = Signal(request)
-        owns_more = Signal()        # a REWIND or CONSUME that counts is written
+        owns_more = Signal()        # a REWIND or CONSUME that counts was written
         releases_more = Signal()
-        m.d.comb += [
+        consuming = Signal()
+        coming = Signal()           # something is written
+        m.d.sync += [
             owns_more.eq((strobe.rewind | strobe.consume)
                          & ~busy.bit_select(write.partition, 1)),
             releases_more.eq(strobe.release & ~release_busy.bit_select(write.partition, 1)),
+            consuming.eq(strobe.consume),
+        ]
+        # What was written is still there in the cycle after its strobe.
+        m.d.comb += [
             requests.write_en.eq(owns_more | releases_more),
-            requests.write_row.eq(Cat(strobe.release, write.partition)),
-            requests.write_data.name.eq(Mux(strobe.release, self._release_token, Mux(
-                strobe.consume, consume_id.read_data[0], write.data[:ID_BITS]))),
+            requests.write_row.eq(Cat(releases_more, write.partition)),
+            requests.write_data.name.eq(Mux(releases_more, self._release_token, Mux(
+                consuming, consume_id.read_data[0], write.data[:ID_BITS]))),
             requests.write_data.count.eq(count_of),
             requests.read_row[0].eq(Cat(wanted.releases, turn)),
         ]
@@ -886,7 +892,8 @@ class Control(wiring.Component):
         self._asked = asked = Signal(data.StructLayout({"any": 1, "order": Order(config)}))
         self._asked_taken = Signal()
         m.d.comb += [
-            self._requests_idle.eq(~(busy | release_busy)),
+            coming.eq(strobe.rewind | strobe.consume | strobe.release | owns_more | releases_more),
+            self._requests_idle.eq(~(busy | release_busy | (coming << write.partition))),
             ends.eq(self.ending.bit_select(turn, 1)),
             # While a change of an entry finds the grants on it, none of them may be released.
             releases.eq(release_asked.bit_select(turn, 1) & ~self._change_ends_grants),
@@ -922,7 +929,7 @@ class Control(wiring.Component):
                            & (self.completed.partition == p)),
             ]
             with m.If(owns_more & (write.partition == p)):
-                m.d.sync += [busy[p].eq(1), consumes[p].eq(strobe.consume), done[p].eq(0),
+                m.d.sync += [busy[p].eq(1), consumes[p].eq(consuming), done[p].eq(0),
                              refused[p].eq(0)]
             with m.Elif(mine & ((kind == OrderKind.REWIND) | (kind == OrderKind.CONSUME))):
                 m.d.sync += [

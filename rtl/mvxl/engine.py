@@ -139,7 +139,6 @@ class ReadSide(wiring.Component):
         beats = Signal(range(config.data_queue_beats + 1))
         roomy = Signal(init=1)
         may_split = Signal()
-        split = Signal()
         issued = Signal()
         ended = Signal()
         m.d.comb += [
@@ -148,14 +147,13 @@ class ReadSide(wiring.Component):
             may_split.eq(roomy & ~at_limit),
             splitter.spans.valid.eq(self.spans.valid & may_split),
             self.spans.ready.eq(splitter.spans.ready & may_split),
-            split.eq(splitter.spans.valid & (~splitter.bursts.valid | splitter.bursts.ready)),
             issued.eq(splitter.bursts.valid & splitter.bursts.ready),
             ended.eq(tracks.o.valid & tracks.o.ready),
         ]
-        with m.If(split & ~ended):
+        with m.If(splitter.splits & ~ended):
             m.d.sync += [
                 bursts.eq(bursts + 1), at_limit.eq(bursts == config.reads_in_flight - 1)]
-        with m.Elif(ended & ~split):
+        with m.Elif(ended & ~splitter.splits):
             m.d.sync += [bursts.eq(bursts - 1), at_limit.eq(0)]
         m.d.sync += [
             beats.eq(beats + Mux(issued, Mux(burst.void, 1, burst.len + 1), 0) - self.taken),

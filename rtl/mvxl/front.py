@@ -128,7 +128,7 @@ class FrontEnd(wiring.Component):
         Whose notifications at whom are looked up, combinational with `quota_room : In(1)`.
     reserve : Out(1)
         A notification of the pair that was looked up in the cycle before takes its room.
-    grant_partition, grant_rest, releasing, grant, grant_limit, moving, live, expired, ending, give,
+    grant_partition, releasing, grant, grant_limit, moving, live, expired, ending, give,
     target, leave, mvxl_started
         As of `GrantUnit`, without grant_.
     reads : Out(stream.Signature(Span, always_ready=True))
@@ -179,7 +179,6 @@ class FrontEnd(wiring.Component):
             "quota_room": In(1),
             "reserve": Out(1),
             "grant_partition": Out(bits),
-            "grant_rest": Out(1),
             "releasing": Out(1),
             "grant": In(Grant(config)),
             "grant_limit": In(OFFSET_BITS),
@@ -311,7 +310,6 @@ class FrontEnd(wiring.Component):
             lock.id.eq(dst_id),
             table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
             self.grant_partition.eq(partition),
-            self.grant_rest.eq(step != 1),
             self.releasing.eq(is_ending),
         ]
         with m.If(under_grant & (step != 0)):

@@ -44,11 +44,9 @@ class GrantUnit(wiring.Component):
     -------
     partition : In(config.partition_bits)
         Whose grant the front end looks at.
-    rest : In(1)
-        0 in the first cycle of a new `partition`, then 1.
     grant : Out(Grant)
-        Two cycles later, or three for `position`, `count` and `tag`: its grant, or the last one it
-        had. Without `kind` and `src_id`.
+        Two cycles later: its grant, or the last one it had. Without `kind` and `src_id`. Anything
+        if one was given in the cycle before the look, or in the same one.
     releasing : In(1)
         The front end looks at it for a RELEASE.
     limit : Out(32)
@@ -64,7 +62,7 @@ class GrantUnit(wiring.Component):
     for_cpu : Out(config.partitions)
         Bit p: the last grant of partition p is of kind CPU.
     hidden : Out(config.partitions)
-        Bit p: what would be shown of partition p's grant is being written.
+        Bit p: what would be shown of partition p's grant may be another one's.
     give : In(struct {en, partition, grant})
         Partition p, which has none, gets a grant. The token in `grant` does not count: it is one
         more than that of the last grant, which is looked at. Its `receiver` and `src_address` stay
@@ -91,9 +89,10 @@ class GrantUnit(wiring.Component):
     reader : In(config.partition_bits)
         Whose grant is shown.
     shown, shown_target : Out
-        A cycle later. Anything, if it was hidden. Of `shown` only `token`, `src_address`, `dst_id`.
+        Two cycles later. Anything, if it was hidden in the cycle between. Of `shown` only `token`,
+        `src_address`, `dst_id`.
     shown_acknowledged : Out(32)
-        Combinational; anything if its grant is `fresh`.
+        Two cycles later; anything if its grant was `fresh` in the cycle between.
     fresh : Out(config.partitions)
         Bit p: the GRANT of partition p is not through, so that nothing is acknowledged.
     """
@@ -105,7 +104,6 @@ class GrantUnit(wiring.Component):
         event = data.StructLayout({"en": 1, "partition": bits})
         super().__init__({
             "partition": In(bits),
-            "rest": In(1),
             "grant": Out(Grant(config)),
             "releasing": In(1),
             "limit": Out(OFFSET_BITS),
@@ -143,59 +141,60 @@ class GrantUnit(wiring.Component):
         config = self.config
         everyone = range(config.partitions)
 
-        # Records, in two rows, so that they fit into few block RAMs. What a partition had last
-        # stays, so that its next token is another one: after a reset, too, and whatever it was.
+        # What a partition had last stays, so that its next token is another one: after a reset, too,
+        # and whatever it was. Every read has a second row of flops behind it, which block RAM has
+        # inside: it is slow from clock to output.
         place = Grant(config)
-        first = data.StructLayout({name: place.members[name] for name in (
+        record = data.StructLayout({name: place.members[name] for name in (
             "token", "src_address", "dst_id", "receiver", "notify")})
-        second = data.StructLayout({name: place.members[name] for name in (
+        extent = data.StructLayout({name: place.members[name] for name in (
             "position", "count", "tag")})
-        row = data.UnionLayout({"first": first, "second": second})
-        m.submodules.grants = grants = BlockMemory(row, depth=2 << config.partition_bits, reads=2)
+        # Wide enough for block RAM, however few they are.
+        depth = max(4, config.partitions)
+        m.submodules.records = records = BlockMemory(record, depth=depth, reads=2)
+        m.submodules.extents = extents = BlockMemory(extent, depth=depth)
         m.submodules.targets = targets = BlockMemory(Target(config), depth=config.partitions)
         given = self.give.grant
         given_before = Signal(data.StructLayout({
             "en": 1, "partition": config.partition_bits, "dst_id": config.id_bits, "notify": 1}))
-        written = Signal(row)
-        rest_fetched = Signal()
+        given_earlier = Signal(config.partitions)
+        reader_before = Signal(config.partition_bits)
+        reader_earlier = Signal(config.partition_bits)
         m.d.sync += [
             given_before.en.eq(self.give.en), given_before.partition.eq(self.give.partition),
-            given_before.dst_id.eq(given.dst_id), given_before.notify.eq(given.notify)]
+            given_before.dst_id.eq(given.dst_id), given_before.notify.eq(given.notify),
+            given_earlier.eq(given_before.en << given_before.partition),
+            reader_before.eq(self.reader), reader_earlier.eq(reader_before),
+        ]
+        # The extent goes first: its tag is there for one cycle only. The token is one more than the
+        # last one, which is looked at.
         m.d.comb += [
-            self.hidden.eq(given_before.en << given_before.partition),
-            grants.write_en.eq(self.give.en | given_before.en),
-            grants.write_row.eq(Mux(given_before.en, given_before.partition << 1,
-                                    Cat(Const(1, 1), self.give.partition))),
-            grants.write_data.eq(written),
+            self.hidden.eq((given_before.en << given_before.partition) | given_earlier),
+            extents.write_en.eq(self.give.en),
+            extents.write_row.eq(self.give.partition),
+            *(extents.write_data[name].eq(given[name]) for name in extent.members),
+            records.write_en.eq(given_before.en),
+            records.write_row.eq(given_before.partition),
+            records.write_data.token.eq(self.grant.token + 1),
+            records.write_data.src_address.eq(given.src_address),
+            records.write_data.dst_id.eq(given_before.dst_id),
+            records.write_data.receiver.eq(given.receiver),
+            records.write_data.notify.eq(given_before.notify),
             targets.write_en.eq(given_before.en),
             targets.write_row.eq(given_before.partition),
             targets.write_data.eq(self.target),
-            grants.read_row[0].eq(Cat(self.rest, self.partition)),
-            grants.read_row[1].eq(self.reader << 1),
+            extents.read_row[0].eq(self.partition),
+            records.read_row[0].eq(self.partition),
+            records.read_row[1].eq(self.reader),
             targets.read_row[0].eq(self.reader),
+        ]
+        m.d.sync += [
+            *(self.grant[name].eq(extents.read_data[0][name]) for name in extent.members),
+            *(self.grant[name].eq(records.read_data[0][name]) for name in record.members),
+            *(self.shown[name].eq(records.read_data[1][name])
+              for name in ("token", "src_address", "dst_id")),
             self.shown_target.eq(targets.read_data[0]),
         ]
-        # The second row first: its tag is there for one cycle only.
-        with m.If(given_before.en):
-            m.d.comb += [
-                written.first.token.eq(self.grant.token + 1),
-                written.first.src_address.eq(given.src_address),
-                written.first.dst_id.eq(given_before.dst_id),
-                written.first.receiver.eq(given.receiver),
-                written.first.notify.eq(given_before.notify),
-            ]
-        with m.Else():
-            for name in second.members:
-                m.d.comb += written.second[name].eq(given[name])
-        m.d.sync += rest_fetched.eq(self.rest)
-        with m.If(rest_fetched):
-            for name in second.members:
-                m.d.sync += self.grant[name].eq(grants.read_data[0].second[name])
-        with m.Else():
-            for name in first.members:
-                m.d.sync += self.grant[name].eq(grants.read_data[0].first[name])
-        for name in ("token", "src_address", "dst_id"):
-            m.d.comb += self.shown[name].eq(grants.read_data[1].first[name])
 
         # Acknowledged bytes: written when a GRANT or an MVXL is through, in three steps: sum,
         # compare, write. The front end looks when neither is under way, so that it never reads what
@@ -218,7 +217,7 @@ class GrantUnit(wiring.Component):
             tells.eq(through.first | (through.good & reaches & exceeds)),
             self.limit.eq(Mux(by_known, known_then, self.grant.count)),
             acknowledged.read_row[0].eq(summed.partition),
-            acknowledged.read_row[1].eq(self.reader),
+            acknowledged.read_row[1].eq(reader_earlier),
             decided_on.read_row[0].eq(self.partition),
             self.shown_acknowledged.eq(acknowledged.read_data[1]),
         ]

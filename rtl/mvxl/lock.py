@@ -89,8 +89,8 @@ class LockUnit(wiring.Component):
         The head of the captured entry, whose ID was still `id` in the cycle before, advances by
         `consumed` (bytes).
     releases : In(stream.Signature(Release))
-        A placed message is complete. Not in neighbouring cycles; `dst_id` and `count` are there a
-        cycle before `valid`.
+        A placed message is complete. Not in neighbouring cycles; `dst_id` is there in the cycle
+        before `valid`, and if it advances, it and `count` in the two cycles before.
     freed : Out(1)
         The last message of entry `freed_id` was released in the cycle before: it is free, unless
         one was placed in it at about the same time.
@@ -143,8 +143,8 @@ class LockUnit(wiring.Component):
                 shape, depth=config.entries, reads=reads, registered=registered)
             return rows
 
-        # Every read takes a cycle. LUT RAM is so fast that counts are compared, and a cursor is
-        # advanced, in front of the flops and not behind them: much hangs on that.
+        # Every read takes a cycle. LUT RAM is so fast that counts are compared in front of the flops
+        # and not behind them: much hangs on that.
         in_front = config.entries <= LUT_ROWS
         behind = m.d.sync if in_front else m.d.comb
         placed_rows = memory("placed", Placed(config), 1, registered=not in_front)
@@ -155,7 +155,7 @@ class LockUnit(wiring.Component):
         # One more than that, for releases.
         next_counts = memory("next_counts", count_bits, 1)
         retired_cursors = memory("retired_cursors", OFFSET_BITS, 2)
-        retiring_cursors = memory("retiring_cursors", OFFSET_BITS, 1, registered=not in_front)
+        retiring_cursors = memory("retiring_cursors", OFFSET_BITS, 1)
         retired_positions = memory("retired_positions", OFFSET_BITS, 1)
         heads = memory("heads", OFFSET_BITS, 2)
 
@@ -249,8 +249,8 @@ class LockUnit(wiring.Component):
         ]
         for part in (next_counts, retiring_cursors, placed_counts):
             m.d.comb += part.read_row[0].eq(release.dst_id)
-        behind += next_cursor.eq(retiring_cursors.read_data[0] + release.count)
         m.d.sync += [
+            next_cursor.eq(retiring_cursors.read_data[0] + release.count),
             self.freed.eq(writing & (next_count == placed_counts.read_data[0])),
             self.freed_id.eq(release.dst_id),
         ]

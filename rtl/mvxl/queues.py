@@ -165,6 +165,9 @@ class CommandQueues(wiring.Component):
         fetched = Signal()
         fetched_partition = Signal(config.partition_bits)
         fetched_command = Signal(Command(config))
+        queued_command = Signal(Command(config))    # one of these is the current request's
+        pushed_command = Signal(Command(config))
+        was_fetched = Signal()
         follows_own = Signal()      # the current request is behind the one just decided
         verdict = self.verdicts.payload
         returned = Signal()
@@ -249,16 +252,14 @@ class CommandQueues(wiring.Component):
                 follows_own.eq(fetched & (fetched_partition == current.partition)),
                 fetched.eq(0),
             ]
-            with m.If(fetched):
-                m.d.sync += [
-                    current.partition.eq(fetched_partition),
-                    current.command.eq(fetched_command),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    current.partition.eq(self.push.partition),
-                    current.command.eq(self.push.command),
-                ]
+            # Chosen behind the flops: block RAM has some, and is slow in front of them.
+            m.d.sync += [
+                was_fetched.eq(fetched),
+                current.partition.eq(Mux(fetched, fetched_partition, self.push.partition)),
+                queued_command.eq(fetched_command),
+                pushed_command.eq(self.push.command),
+            ]
+        m.d.comb += current.command.eq(Mux(was_fetched, queued_command, pushed_command))
         with m.If(dropped):
             m.d.sync += occupied.eq(0)
         with m.If(fetch):

@@ -472,14 +472,15 @@ class WriteSignature(wiring.Signature):
     some : Out(1)
         High in every cycle in which a bit of `strobe` is.
     word : Out(page.word_bits)
-        Number of the word that is written: byte offset / 4. Valid with `strobe`.
+        Number of the word that is written: byte offset / 4. Valid with `strobe`, and in the cycle
+        after it.
     strobe : Out(page.strobes)
         A bit for each writable register, high for one cycle: the one after the later of the
         handshakes on AW and W. At most one bit is high.
     <number> : Out(number_bits)
-        Valid with `strobe`.
+        Valid as `word`.
     data : Out(32)
-        The word written, valid with `strobe`. Bits without a field are as software wrote them.
+        The word written, valid as `word`. Bits without a field are as software wrote them.
     """
 
     def __init__(self, page: Page, number: str, number_bits: int) -> None:
@@ -579,14 +580,15 @@ class RegisterBank(wiring.Component):
         High in the first of these three cycles. What a flop takes in the second one is sampled.
     read_word : Out
         Number of the word in its page that is read: byte offset / 4. Valid as `read_partition`.
-    read_manager : Out(1)
-        The manager's page is read, not a partition's. Valid as `read_partition`.
     read_partition : Out(config.partition_bits)
         Whose page is read. Valid from the cycle after AR's handshake, and stable for three
         cycles, at the end of which the values below are sampled. Any number, even beyond the
         partitions, if the read is not of a partition's page.
     read_index : Out
         The same for the element of the array in the manager's page.
+    read_ahead : Out(config.partition_bits)
+        In the cycle of AR's handshake: what `read_index` will be if it is the manager's page that
+        is read, and otherwise `read_partition`.
     partition_value : In(map.partition.values)
         Words of the registers that hardware supplies, for `read_partition`. Those of `early`
         registers are sampled at the end of the second of these cycles.
@@ -612,9 +614,9 @@ class RegisterBank(wiring.Component):
     cleared: Signal
     fetching: Signal
     read_word: Signal
-    read_manager: Signal
     read_partition: Signal
     read_index: Signal
+    read_ahead: Signal
     partition_value: data.View
     manager_value: data.View
     partition_shown: data.View
@@ -637,9 +639,9 @@ class RegisterBank(wiring.Component):
             "cleared": Out(1),
             "fetching": Out(1),
             "read_word": Out(max(self.map.partition.word_bits, self.map.manager.word_bits)),
-            "read_manager": Out(1),
             "read_partition": Out(config.partition_bits),
             "read_index": Out(index_bits),
+            "read_ahead": Out(config.partition_bits),
             "partition_value": In(self.map.partition.values),
             "manager_value": In(self.map.manager.values),
             "partition_shown": In(self.map.partition.flags),
@@ -797,16 +799,19 @@ class RegisterBank(wiring.Component):
 
         address = Signal.like(bus.araddr)
         prot = Signal.like(bus.arprot)
+        here_next = self._decode(bus.araddr, bus.arprot)
+        index_next = self._index(here_next.word)
+        m.d.comb += self.read_ahead.eq(
+            Mux(here_next.in_manager, index_next, here_next.partition))
         with m.If(bus.arready):
             m.d.sync += [
                 address.eq(bus.araddr),
                 prot.eq(bus.arprot),
-                self.read_index.eq(self._index(self._word(bus.araddr))),
+                self.read_index.eq(index_next),
             ]
         target = self._decode(address, prot)
         m.d.comb += [
             self.read_partition.eq(target.partition),
-            self.read_manager.eq(target.in_manager),
             self.read_word.eq(target.word),
             port.addr.eq(self._row(target)),
             self.fetching.eq(steps[0]),
@@ -823,7 +828,6 @@ class RegisterBank(wiring.Component):
         m.submodules.rom = rom = Memory(
             shape=rows[0].shape(), depth=len(rows), init=rows, attrs={"rom_style": "block"})
         row = rom.read_port()
-        here_next = self._decode(bus.araddr, bus.arprot)
         m.d.comb += [
             row.en.eq(bus.arready),
             row.addr.eq(Cat(here_next.word[:len(self.read_word)], here_next.in_manager)),
