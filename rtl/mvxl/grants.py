@@ -11,7 +11,7 @@ it.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -141,9 +141,9 @@ class GrantUnit(wiring.Component):
         config = self.config
         everyone = range(config.partitions)
 
-        # What a partition had last stays, so that its next token is another one: after a reset, too,
-        # and whatever it was. Every read has a second row of flops behind it, which block RAM has
-        # inside: it is slow from clock to output.
+        # What a partition had last stays, so that its next token is another one: after a reset,
+        # too, and whatever it was. Every read has a second row of flops behind it, which block RAM
+        # has inside: it is slow from clock to output.
         place = Grant(config)
         record = data.StructLayout({name: place.members[name] for name in (
             "token", "src_address", "dst_id", "receiver", "notify")})

@@ -143,8 +143,8 @@ class LockUnit(wiring.Component):
                 shape, depth=config.entries, reads=reads, registered=registered)
             return rows
 
-        # Every read takes a cycle. LUT RAM is so fast that counts are compared in front of the flops
-        # and not behind them: much hangs on that.
+        # Every read takes a cycle. LUT RAM is so fast that counts are compared in front of the
+        # flops and not behind them: much hangs on that.
         in_front = config.entries <= LUT_ROWS
         behind = m.d.sync if in_front else m.d.comb
         placed_rows = memory("placed", Placed(config), 1, registered=not in_front)
