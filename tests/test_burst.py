@@ -240,13 +240,15 @@ def test_one_burst_a_cycle_across_spans() -> None:
 
 @pytest.mark.parametrize("revocable", [False, True])
 def test_stop_abandons_the_span_and_no_other(revocable: bool) -> None:
-    """Three blocks, stopped behind the first: one void burst, then the next span, complete.
+    """Three blocks, stopped behind the first: a void burst, a cycle without, then the next span.
 
-    The burst that is taken in the cycle of the stop is not touched, revocable or not.
+    The burst that is taken in the cycle of the stop is not touched, revocable or not. The span is
+    taken in the cycle of its void burst, and not before.
     """
     unit = BurstSplitter(CONFIG, revocable=revocable)
     block = CONFIG.block_bytes
     found = []
+    spans_taken = []
 
     async def bench(ctx) -> None:
         ctx.set(unit.bursts.ready, 1)
@@ -254,11 +256,12 @@ def test_stop_abandons_the_span_and_no_other(revocable: bool) -> None:
         ctx.set(unit.spans.payload, span_of(CONFIG, 0, 3 * block))
         await ctx.tick()
         ctx.set(unit.stop, 0b0010)
-        for _ in range(4):
+        for _ in range(5):
             _, _, taken, valid, payload = await ctx.tick().sample(
                 unit.spans.ready, unit.bursts.valid, unit.bursts.payload)
-            assert valid
-            found.append((payload.void, payload.first, payload.last, payload.address))
+            found.append(
+                (payload.void, payload.first, payload.last, payload.address) if valid else None)
+            spans_taken.append(taken)
             ctx.set(unit.stop, 0)
             if taken:
                 ctx.set(unit.spans.payload, span_of(CONFIG, 8 * block, 2 * block))
@@ -269,7 +272,8 @@ def test_stop_abandons_the_span_and_no_other(revocable: bool) -> None:
     sim.run()
     assert found[0] == (0, 1, 0, 0)
     assert found[1][:3] == (1, 0, 1)
-    assert found[2:] == [(0, 1, 0, 8 * block), (0, 0, 1, 9 * block)]
+    assert found[2:] == [None, (0, 1, 0, 8 * block), (0, 0, 1, 9 * block)]
+    assert spans_taken == [0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("revocable", [False, True])
