@@ -58,6 +58,11 @@ def holding(cursor: int, holder: int, turn: int = 0, *, position: int | None = N
                   holder, by_grant, turn)
 
 
+def announced_cycles(count: int | None) -> int:
+    """For how long what is released is there before; None: its cursor does not advance."""
+    return 1 if count is None else 2
+
+
 class Driver:
     """Drives a lock unit in a testbench. Pulses last for the one cycle that is asked for.
 
@@ -119,7 +124,7 @@ class Driver:
         return self.ctx.get(self.unit.query_cursor), self.ctx.get(self.unit.query_head)
 
     def announce(self, entry: int, count: int | None = None) -> None:
-        """No release in this cycle, and perhaps one of this entry, and count, in the next."""
+        """No release in this cycle, and perhaps one of this entry, and count, in the next two."""
         self.ctx.set(self.unit.releases.valid, 0)
         self.ctx.set(self.unit.releases.payload, Release(self.unit.config).const(
             {"dst_id": entry, "advance": 1, "count": 0x1111 if count is None else count,
@@ -135,7 +140,7 @@ class Driver:
     async def release(self, entry: int, count: int | None, position: int = 0) -> list[int]:
         """Release a message; the IDs that were freed, until the release has had its effect."""
         self.announce(entry, count)
-        freed = [(await self.cycle())[1]]
+        freed = [(await self.cycle())[1] for _ in range(announced_cycles(count))]
         self.offer(entry, count, position)
         taken = 0
         while not taken:
@@ -386,22 +391,22 @@ def test_lookup_stays_until_the_next_capture(name: str) -> None:
 def test_release_of_one_entry_while_another_is_placed(name: str) -> None:
     """The place comes in each of the cycles of the release in turn."""
     async def bench(unit: Driver) -> None:
-        for early in range(5):
+        for early in range(6):
             await unit.place(0, partition=1, cursor=early + 1)
             await unit.look(3)
             unit.announce(0, 1)
             freed = []
-            for cycle in range(5):
+            for cycle in range(6):
                 now = int(cycle == early)
-                if cycle == 1:
+                if cycle == 2:
                     unit.offer(0, 1, early + 1)
                 ready, one = await unit.cycle(
                     place=now, place_cursor=now, partition=2, next_cursor=early + 100,
                     next_position=early + 100, next_turn=early)
                 freed.append(one)
-                if cycle >= 1 and ready:
+                if cycle >= 2 and ready:
                     unit.announce(3)
-            assert freed == [None, None, 0, None, None]
+            assert freed == [None, None, None, 0, None, None]
             assert await unit.look(0) == free(early + 1)
             assert await unit.look(3) == holding(early + 100, 2, turn=early)
             assert await unit.release(3, 1, early + 1) == [3]
@@ -412,22 +417,22 @@ def test_release_of_one_entry_while_another_is_placed(name: str) -> None:
 def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
     """The clear comes in each of the cycles of the release in turn; both have their effect."""
     async def bench(unit: Driver) -> None:
-        for late in range(5):
+        for late in range(6):
             for entry in (1, 2):
                 await unit.place(entry, partition=1, cursor=1, position=100 + late)
             assert await unit.release(2, 100 + late, 100 + late) == [2]
             assert await unit.look(2) == free(100 + late)
             unit.announce(1, 100)
             freed = []
-            for cycle in range(6):
-                if cycle == 1:
+            for cycle in range(7):
+                if cycle == 2:
                     unit.offer(1, 100, 100 + late)
                 ready, one = await unit.cycle(clear=int(cycle == late))
                 assert ready == (cycle != late)
                 freed.append(one)
-                if cycle >= 1 and ready:
+                if cycle >= 2 and ready:
                     unit.announce(2)
-            assert [cycle for cycle, one in enumerate(freed) if one == 1] == [2 + (late == 1)]
+            assert [cycle for cycle, one in enumerate(freed) if one == 1] == [3 + (late == 2)]
             assert set(freed) == {None, 1}
             assert await unit.look(2) == FREE
             assert await unit.look(1) == free(100 * (late + 1), 100 + late)
@@ -435,22 +440,31 @@ def test_clear_goes_before_a_release_of_another_entry(name: str) -> None:
     simulate(bench, name)
 
 
-def test_pace_of_releases(name: str) -> None:
-    """Every 2 cycles one; each is taken at once, and tells in the next cycle what is free."""
+@pytest.mark.parametrize("advances", [False, True])
+def test_pace_of_releases(name: str, advances: bool) -> None:
+    """Every 2 cycles one, or every 3 if it advances; each is taken at once, and tells in the next
+    cycle what is free."""
     async def bench(unit: Driver) -> None:
         for entry in range(4):
-            await unit.place(entry, partition=0, cursor=entry)
+            await unit.place(entry, partition=0, cursor=entry + 1)
         freed = []
-        for cycle in range(10):
-            entry = min(cycle // 2, 3)
-            if cycle % 2 and cycle < 8:
-                unit.offer(entry, entry)
-            else:
-                unit.announce(entry, entry)
+        for entry in range(4):
+            count = entry + 1 if advances else None
+            for _ in range(announced_cycles(count)):
+                unit.announce(entry, count)
+                ready, one = await unit.cycle()
+                assert ready
+                freed.append(one)
+            unit.offer(entry, count, entry + 1)
             ready, one = await unit.cycle()
             assert ready
             freed.append(one)
-        assert freed == [None, None, 0, None, 1, None, 2, None, 3, None]
+        unit.announce(0)
+        freed.append((await unit.cycle())[1])
+        between = [None] * announced_cycles(1 if advances else None)
+        assert freed == [None, *between, 0, *between, 1, *between, 2, *between, 3]
+        for entry in range(4):
+            assert await unit.look(entry) == free(entry + 1 if advances else 0)
 
     simulate(bench, name)
 
@@ -492,9 +506,9 @@ class Run:
     A lookup shows what was written before the cycle in which its ID came; with block RAM it may
     show what was written in that cycle. Behind its capture its ID may go, but for the head, which
     is read again. What it shows of an entry that was not cleared since the
-    reset is not looked at, and nothing but a clear is done to such an entry. A release is offered a
-    cycle after its entry and its count are told, and taken at once, or behind the clears that come
-    between. If a message is placed in an entry in the cycle in which its last one is released, or
+    reset is not looked at, and nothing but a clear is done to such an entry. A release is offered
+    when its entry and its count were there for two cycles, or its entry for one if it does not
+    advance, and is taken at once, or behind the clears that come between. If a message is placed in an entry in the cycle in which its last one is released, or
     the one before, `freed` may be told or not.
     """
 
@@ -524,8 +538,8 @@ class Run:
         shown: list[Lookup | None] = [None]         # for the captured one
         act_at = 0
         expected: list[tuple[int, int] | None] = [None]     # of the query in the cycle before
-        offered: Done | None = None         # a release; in its first cycle only its entry is there
-        announced = False
+        offered: Done | None = None         # a release, and the cycles until it is valid
+        until_valid = 0
         # The entry of the release in the cycle before, and whether it is free; None: perhaps.
         released: tuple[int, bool | None] | None = None
         placed_before: int | None = None    # where a message was placed in the cycle before
@@ -563,12 +577,13 @@ class Run:
                 ctx.set(unit.next_position, next_position)
                 ctx.set(unit.next_turn, next_turn)
                 ctx.set(unit.consumed, consumed)
-            announced = offered is not None
+            due = offered is not None and until_valid == 0
             if offered is None and flying and dice.random() < 0.5:
                 one = dice.choice(flying)
                 _, _, advances = self.entries[one].in_flight[0]
                 offered = (one, dice.getrandbits(32) if advances and dice.random() < 0.8 else None,
                            dice.getrandbits(32))
+                until_valid = announced_cycles(offered[1])
             query = self.pick()
             gone = age is not None and age >= 2 and not (stays and age < act_at)
             ctx.set(unit.id, self.pick() if gone else entry_id)
@@ -580,8 +595,8 @@ class Run:
             ctx.set(unit.clear, clear)
             ctx.set(unit.consume, consume)
             ctx.set(unit.query_id, query)
-            ctx.set(unit.releases.valid, announced)
-            if announced:
+            ctx.set(unit.releases.valid, due)
+            if due:
                 assert offered is not None
                 ctx.set(unit.releases.payload, Release(config).const(
                     {"dst_id": offered[0], "advance": int(offered[1] is not None),
@@ -627,11 +642,13 @@ class Run:
                 assert not entry.in_flight
                 entry.known = True
                 entry.cursor = entry.position = entry.head = 0
-                self.seen.append("clear before release" if announced else "cleared")
+                self.seen.append("clear before release" if due else "cleared")
             if consume:
                 entry.head = (entry.head + consumed) % WRAP
                 self.seen.append("consumed while held" if entry.in_flight else "consumed")
-            if announced:
+            if not due:
+                until_valid = max(0, until_valid - 1)
+            else:
                 assert offered is not None
                 assert taken == (not clear), "releases are taken in time"
                 if taken:
@@ -754,8 +771,11 @@ FAULTS = [
      "freed at the last release"),
     ("freed-without-release", "small", "writing & (next_count == placed_counts.read_data[0])",
      "next_count == placed_counts.read_data[0]", "freed without a release"),
-    ("freed-at-once", "small", "m.d.sync += [\n            self.freed.eq(",
-     "m.d.comb += [\n            self.freed.eq(", "freed without a release"),
+    ("freed-at-once", "small", "            self.freed.eq(",
+     "        ]\n        m.d.comb += [\n            self.freed.eq(", "freed without a release"),
+    ("advanced-too-late", "block", "next_cursor.eq(retiring_cursors.read_data[0] + release.count)",
+     "(before := Signal(OFFSET_BITS)).eq(retiring_cursors.read_data[0] + release.count),\n"
+     "            next_cursor.eq(before)", "query|lookup"),
     ("freed-late-row", "small", "part.read_row[0].eq(release.dst_id)",
      "part.read_row[0].eq(self.freed_id)", "freed at the last release|query|lookup"),
     ("freed-row-of-the-lookup", "block", "part.read_row[0].eq(release.dst_id)",
