@@ -214,7 +214,8 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         orphans: deque[int] = deque()
         retiring: deque[int] = deque()          # through with their locks, oldest first
         released_now = open_completion = False
-        announced = 0, 0    # `dst_id` and `count` of `releases.payload` in the cycle before
+        # `dst_id` and `count` of `releases.payload` in the two cycles before; None: one was taken.
+        announced: deque[tuple[int, int] | None] = deque([None, None], maxlen=2)
         moved_before: int | None = None         # `moved.offset`
         oncoming_before = 0
         down = down_before = False
@@ -390,9 +391,11 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             # Releases: one for each that holds a lock, never before its last response; as the lock
             # unit wants them.
             assert not (released_now and release_valid), "releases in neighbouring cycles"
-            assert not release_valid or (release.dst_id, release.count) == announced, \
-                "a release without warning"
-            announced = release.dst_id, release.count
+            warning = release.dst_id, release.count
+            assert not release_valid or announced[-1] == warning, "a release without warning"
+            assert not (release_valid and release.advance) or announced[0] == warning, \
+                "an advance without warning"
+            announced.append(None if release_valid and release_ready else warning)
             released_now = False
             if release_valid:
                 index = orphans[0] if released_orphan else completed
@@ -560,9 +563,81 @@ def test_end_without_response_waits_for_none() -> None:
     assert run.statuses == [Status.READ_ERROR, Status.OK]
 
 
-def check_everything(module: Any) -> None:
-    """Random messages of every kind: alone, with resets, and with a memory that goes down."""
+def release_behind_an_orphan(module: Any) -> list[bool]:
+    """An end of a grant comes at about the time at which the last orphan is through.
+
+    Whether its cursor advances, for each of the delays between the two; if it does, it was told
+    for two cycles in which nothing was released.
+    """
     config = CONFIGS["small"]
+    orphan = moving(Burst(), dst_id=1)
+    following = Message(kind=Kind.RELEASE, partition=1, dst_id=2, count=5, next_position=9)
+    end_at = 20
+    advanced = []
+
+    def run(proposed_at: int) -> None:
+        unit = module.CompletionUnit(config)
+
+        async def bench(ctx: Any) -> None:
+            shown: list[tuple[int, int] | None] = []    # of `releases`; None: one was valid
+            released = []
+            ended = False
+            ctx.set(unit.releases.ready, 1)
+            ctx.set(unit.completions.ready, 1)
+            ctx.set(unit.ends.payload, WriteEnd(config).const({"responds": 1, "last": 1}))
+            for cycle in range(end_at + 20):
+                for message, at in ((orphan, 2), (following, proposed_at)):
+                    if cycle == at:
+                        ctx.set(unit.proposed.payload, proposal(config, message))
+                    if cycle == at + 1:
+                        ctx.set(unit.accepted.payload, acceptance(message))
+                ctx.set(unit.proposed.valid, cycle in (2, proposed_at))
+                ctx.set(unit.accepted.valid, cycle in (3, proposed_at + 1))
+                ctx.set(unit.down, cycle >= 4)
+                ctx.set(unit.ends.valid, cycle >= end_at and not ended)
+                ctx.set(unit.responses.valid, cycle >= end_at and not ended)
+                _, _, taken, valid, release = await ctx.tick().sample(
+                    unit.ends.ready, unit.releases.valid, unit.releases.payload)
+                ended |= cycle >= end_at and bool(taken)
+                warning = release.dst_id, release.count
+                if valid:
+                    released.append((release.dst_id, release.advance))
+                    if release.advance:
+                        assert shown[-2:] == [warning] * 2, "an advance without warning"
+                shown.append(None if valid else warning)
+            assert released in ([(1, 0), (2, 0)], [(1, 0), (2, 1)]), "an orphan's lock, and its own"
+            advanced.append(released[1] == (2, 1))
+
+        sim = Simulator(unit)
+        sim.add_clock(1e-6)
+        sim.add_testbench(bench)
+        sim.run()
+
+    for delay in range(-9, 6):
+        run(end_at + delay)
+    return advanced
+
+
+def test_release_behind_an_orphan() -> None:
+    """It ends late as well if it is there before the orphan is through, and well behind it."""
+    advanced = release_behind_an_orphan(completion)
+    assert not advanced[0] and advanced[-1] and advanced == sorted(advanced)
+
+
+def test_planted_fault_behind_an_orphan() -> None:
+    module = mutated(completion, "in_flight.o.valid & ~done & ~has_orphans",
+                     "in_flight.o.valid & ~done")
+    with pytest.raises(AssertionError, match="an advance without warning"):
+        release_behind_an_orphan(module)
+
+
+def check_everything(module: Any) -> None:
+    """Random messages of every kind: alone, with resets, and with a memory that goes down.
+
+    And one whose response is there before it is the oldest.
+    """
+    config = CONFIGS["small"]
+    check(module, config, [moving(Burst())])
     messages = random_messages(config, 150, random.Random(5))
     check(module, config, messages, pace=0.7, seed=6)
     check(module, config, messages, pace=0.7, seed=6, reset_chance=0.01)
@@ -651,7 +726,16 @@ FAULTS = [
      "timed_out.eq(self.down)", "wrong"),
     ("only-orphans-time-out", "timed_out.eq(self.down & (late | ~is_release))",
      "timed_out.eq(self.down & late)", "wrong"),
-    ("waits-for-the-memory", "(~moves | (self.down & ~end_there))", "~moves",
+    ("waits-for-the-memory", "moves, self.down & ~end_there,", "moves, 0,",
+     "not ended although|does not complete"),
+    ("released-early", "~holds | releasable", "1", "an advance without warning"),
+    ("moved-and-released-early", "in_flight.o.valid & end_there & releasable",
+     "in_flight.o.valid & end_there & (releasable | moves)", "an advance without warning"),
+    ("releasable-before-it-is-there", "releasable.eq(in_flight.o.valid & ~done",
+     "releasable.eq(~done", "an advance without warning"),
+    ("releasable-as-the-one-before", "in_flight.o.valid & ~done & ~has_orphans",
+     "in_flight.o.valid & ~has_orphans", "an advance without warning"),
+    ("nothing-releasable", "releasable.eq(in_flight.o.valid", "releasable.eq(0 & in_flight.o.valid",
      "not ended although|does not complete"),
     ("end-of-a-grant-past-orphans", "late.eq(moves | holds)", "late.eq(moves)",
      "released past an orphan|told wrongly|the release is wrong|the status is wrong"),
@@ -747,13 +831,15 @@ def test_list_of_what_is_in_flight(depth: int, drained: float) -> None:
     ("(written != read) & ~fetched", "written != read", "another one|nothing was"),
     ("(written != read) & ~fetched", "(written != read) & ~fetched & ~self.o.valid",
      "shows too late"),
-    ("Mux(acceptance.kind == Kind.REFUSAL, acceptance.word, Status.OK.value)", "Status.OK.value",
-     "another one"),
-    ("Mux(acceptance.kind == Kind.REFUSAL, acceptance.word, Status.OK.value)", "acceptance.word",
+    ("self.o.payload.kind == Kind.REFUSAL, self.o.payload.next_position", "0, 0", "another one"),
+    ("self.o.payload.kind == Kind.REFUSAL, self.o.payload.next_position",
+     "1, self.o.payload.next_position", "another one"),
+    ("self.o.payload.kind == Kind.REFUSAL, self.o", "acceptance.kind == Kind.REFUSAL, self.o",
      "another one"),
     ("accepted.status, accepted.next_position", "accepted.status, accepted.status", "another one"),
     ("write.addr.eq(written)", "write.addr.eq(written & ~1)", "another one"),
 ], ids=["proposals-count", "overrun", "slow", "without-status", "status-of-a-position",
+        "status-by-the-kind-of-the-next",
         "without-position", "rows"])
 def test_planted_fault_in_the_list(old: str, new: str, expected: str) -> None:
     module = mutated(completion, old, new)
