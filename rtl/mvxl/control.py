@@ -294,12 +294,14 @@ class Control(wiring.Component):
         }
         starts = ("command", "grant_command", "mvxl_command", "release")
         parameter_set = Signal(2)
-        with m.Switch(write.word):
-            for number, start in enumerate(starts):
-                with m.Case(*{registers[name].offset // WORD_BYTES
-                              for name in (start, *(names[number] for names in uses.values()))
-                              if name}):
-                    m.d.comb += parameter_set.eq(number)
+        with m.If(write.oncoming.en):
+            m.d.sync += parameter_set.eq(0)
+            with m.Switch(write.oncoming.word):
+                for number, start in enumerate(starts):
+                    with m.Case(*{registers[name].offset // WORD_BYTES
+                                  for name in (start, *(names[number] for names in uses.values()))
+                                  if name}):
+                        m.d.sync += parameter_set.eq(number)
         for name, registers_of in uses.items():
             width = ID_BITS if name in ("src_id", "dst_id") else OFFSET_BITS
             memory = ScrubbedMemory(width, depth=4 << config.partition_bits, zeroed=True)

@@ -307,7 +307,8 @@ class FrontEnd(wiring.Component):
             # An order's ID is there from step 1 on, a request's from step 0 on.
             lock.capture.eq(step == Mux(ordering, 2, 1)),
             lock.published.eq(ordering),
-            lock.id.eq(dst_id),
+            # Nothing is placed under a grant, so that its destination need not be looked up there.
+            lock.id.eq(Mux(ordering, order.id, command.dst_id)),
             table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
             self.grant_partition.eq(partition),
             self.releasing.eq(is_ending),

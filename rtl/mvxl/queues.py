@@ -159,8 +159,8 @@ class CommandQueues(wiring.Component):
         in_flight = Array(
             Signal(config.message_count_bits + 1, name=f"in_flight_{p}") for p in everyone)
 
-        # The current request, and the command that is fetched behind it: in two cycles, because block
-        # RAM is slow from clock to output, and has further flops there.
+        # The current request, and the command that is fetched behind it: in two cycles, because
+        # block RAM is slow from clock to output, and has further flops there.
         current = self.requests.payload
         occupied = Signal()
         fetching = Signal()
