@@ -361,6 +361,15 @@ class CompletionUnit(wiring.Component):
             orphans.i.payload.dst_id.eq(head.dst_id),
             orphans.o.ready.eq(absorbed),
         ]
+        # A cycle later: nothing hurries here.
+        orphan_there = Signal()
+        orphan_moves = Signal()
+        orphan_holds = Signal()
+        m.d.sync += [
+            orphan_there.eq(orphans.o.valid & ~absorbed),
+            orphan_moves.eq(oldest.moves),
+            orphan_holds.eq(oldest.holds),
+        ]
         with m.If(orphaned):
             m.d.sync += [orphan_count.eq(orphan_count + 1), has_orphans.eq(1)]
         with m.Elif(absorbed):
@@ -373,7 +382,7 @@ class CompletionUnit(wiring.Component):
         m.d.sync += ripe.eq(in_flight.o.valid & ~done & ~has_orphans)
         with m.If(has_orphans):
             m.d.comb += [
-                self.releases.valid.eq(releasing_orphan & oldest.holds),
+                self.releases.valid.eq(releasing_orphan & orphan_holds),
                 self.releases.payload.dst_id.eq(oldest.dst_id),
             ]
         with m.Else():
@@ -408,9 +417,9 @@ class CompletionUnit(wiring.Component):
             with m.State("WAIT"):
                 with m.If(has_orphans):
                     # Their ends come first. What is in flight behind them waits, or times out.
-                    with m.If(orphans.o.valid & ~oldest.moves):
+                    with m.If(orphan_there & ~orphan_moves):
                         m.next = "ABSORB"
-                    with m.Elif(orphans.o.valid & end_there):
+                    with m.Elif(orphan_there & end_there):
                         take_end()
                         with m.If(end.last):
                             m.next = "ABSORB"
@@ -444,7 +453,7 @@ class CompletionUnit(wiring.Component):
                         m.next = "WAIT"
             with m.State("ABSORB"):
                 m.d.comb += releasing_orphan.eq(1)
-                with m.If(~oldest.holds | self.releases.ready):
+                with m.If(~orphan_holds | self.releases.ready):
                     m.d.comb += absorbed.eq(1)
                     m.next = "WAIT"
         return m

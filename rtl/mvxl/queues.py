@@ -195,6 +195,7 @@ class CommandQueues(wiring.Component):
         outstanding = Signal(range(config.messages_in_flight + 1))
         issuing = Signal()
         just_issued = Signal(2)
+        just_issuer = Signal(config.partition_bits)
         may_issue = Signal()
         nonempty = Signal(config.partitions)
         barred = Signal(config.partitions)
@@ -249,6 +250,7 @@ class CommandQueues(wiring.Component):
             turns.issued.en.eq(issuing),
             turns.issued.partition.eq(issuer),
         ]
+        m.d.sync += just_issuer.eq(issuer)
 
         with m.If(advance):
             m.d.sync += [
@@ -268,11 +270,11 @@ class CommandQueues(wiring.Component):
                 ]
         with m.If(dropped):
             m.d.sync += occupied.eq(0)
-        m.d.sync += [fetching.eq(fetch), fetched_command.eq(read_command)]
+        m.d.sync += [fetching.eq(fetch), read_command.eq(read.data)]
         with m.If(fetch):
-            m.d.sync += [fetched_partition.eq(turns.chosen), read_command.eq(read.data)]
+            m.d.sync += fetched_partition.eq(turns.chosen)
         with m.If(fetching):
-            m.d.sync += fetched.eq(1)
+            m.d.sync += [fetched.eq(1), fetched_command.eq(read_command)]
 
         # Waking. What happens while a request is being decided on older facts counts, too.
         decided_dst = Signal(config.id_bits)
@@ -323,7 +325,7 @@ class CommandQueues(wiring.Component):
         for p in everyone:
             mine = Signal(name=f"verdict_{p}")
             m.d.comb += mine.eq(self.verdicts.valid & (verdict.partition == p))
-            with m.If(issuing & (issuer == p)):
+            with m.If(just_issued[0] & (just_issuer == p)):
                 m.d.sync += issued[p].eq(issued[p] + 1)
             with m.If(mine & verdict.accepted):
                 m.d.sync += [
@@ -364,7 +366,8 @@ class CommandQueues(wiring.Component):
             # In reset, what is queued vanishes; what was issued comes back or is dropped first.
             # Nothing is issued from the second cycle on.
             m.d.sync += in_reset[p].eq(self.resetting[p])
-            with m.If(in_reset[p] & self.resetting[p] & (issued[p] == done[p])):
+            with m.If(in_reset[p] & self.resetting[p] & ~just_issued[0]
+                      & (issued[p] == done[p])):
                 m.d.sync += pushed[p].eq(done[p])
             with m.If(self.resetting[p]):
                 m.d.sync += [
