@@ -91,7 +91,8 @@ class LockUnit(wiring.Component):
         `consumed` (bytes).
     releases : In(stream.Signature(Release))
         A placed message is complete. Not in neighbouring cycles; `dst_id` is there in the cycle
-        before `valid`, and if it advances, it and `count` in the two cycles before.
+        before `valid`, and if it advances, it and `count` in the two cycles before, in which no
+        other one is valid.
     freed : Out(1)
         The last message of entry `freed_id` was released in the cycle before: it is free, unless
         one was placed in it at about the same time.
