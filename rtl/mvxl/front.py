@@ -243,6 +243,7 @@ class FrontEnd(wiring.Component):
         is_mvxl = Signal()
         is_move = Signal()          # the manager's MVXL
         is_ending = Signal()        # RELEASE or END
+        unlawful = Signal()
         is_given = Signal()         # MVCL or MVXL: the command says where its bytes go
         under_grant = Signal()      # MVXL, RELEASE or END
         partition = Signal(config.partition_bits)
@@ -282,6 +283,8 @@ class FrontEnd(wiring.Component):
                 is_move.eq(order_first & (order.kind == OrderKind.MOVE)),
                 is_ending.eq(order_first & ((order.kind == OrderKind.RELEASE)
                                             | (order.kind == OrderKind.END))),
+                unlawful.eq(~order_first & (command.op != Op.SEND) & (command.op != Op.MVCL)
+                            & (command.op != Op.GRANT) & (command.op != Op.MVXL)),
                 is_given.eq(~order_first & ((command.op == Op.MVCL) | (command.op == Op.MVXL))),
                 under_grant.eq(Mux(order_first, (order.kind == OrderKind.RELEASE)
                                    | (order.kind == OrderKind.END), command.op == Op.MVXL)),
@@ -413,15 +416,15 @@ class FrontEnd(wiring.Component):
         known = Signal()
         receiver = Signal(config.partition_bits)
         never_fits = Signal()
-        in_table = Signal()
+        in_table = Signal()     # the ID of the cycle before, which is still there
         m.d.comb += [
-            in_table.eq(~(dst_id >> config.id_bits).any()),
             dst_unusable.eq(~is_mvxl & (
                 ~entry.valid | ~entry.may_receive | ~in_table
                 | Mux(is_mvcl, entry.owner != partition,
                       ~entry.senders.bit_select(partition, 1)))),
         ]
         m.d.sync += [
+            in_table.eq(~(dst_id >> config.id_bits).any()),
             known.eq(entry.valid & in_table),
             receiver.eq(entry.owner),
             never_fits.eq(count > Cat(in_bytes, entry.length)),
@@ -458,12 +461,10 @@ class FrontEnd(wiring.Component):
         # destination: with `refusal`, the first of these in the order of the checks.
         halts = Signal()
         hopeless = Signal()
-        unlawful = Signal()
         src_outside = Signal()
         refused = Signal()
         refusal = Signal(Status)
         m.d.comb += [
-            unlawful.eq(~(is_send | is_mvcl | is_grant | is_mvxl)),
             halts.eq(now.resetting | self.down | now.halted | ~now.permitted | now.cancelled),
             hopeless.eq(unlawful | bad_count | src_unusable),
             src_outside.eq(~bounds.fits),   # as long as the checker's answer is the source's
@@ -491,13 +492,11 @@ class FrontEnd(wiring.Component):
         stuck = Signal()        # the destination is not the partition's to place in
         no_room = Signal()
         second_grant = Signal()
-        before = {name: Signal(name=f"{name}_before") for name in (
-            "fenced", "own_locked", "locked", "stuck", "second_grant")}
+        before = {name: Signal(name=f"{name}_before") for name in ("fenced", "second_grant")}
+        closed = Signal()       # own_locked, locked or stuck, a cycle before
         m.d.comb += [
             before["fenced"].eq((command.fence | is_grant) & ~now.idle),
-            before["own_locked"].eq(has_lock & lock_granted & lock_own),
-            before["locked"].eq(has_lock & lock_granted & ~lock_own),
-            before["stuck"].eq(has_lock & ~lock_granted & Mux(
+            closed.eq(has_lock & Mux(
                 lock.held,
                 ~lock_own | lock.by_grant | is_grant | (now.contended & lock.turn.all()),
                 now.overtaken)),
@@ -508,9 +507,9 @@ class FrontEnd(wiring.Component):
             at.eq(now),
             at.waited.eq(Mux(ordering, 0, now.waited)),
             fenced.eq(before["fenced"]),
-            own_locked.eq(before["own_locked"]),
-            locked.eq(before["locked"]),
-            stuck.eq(before["stuck"]),
+            own_locked.eq(has_lock & lock_granted & lock_own),
+            locked.eq(has_lock & lock_granted & ~lock_own),
+            stuck.eq(closed & ~lock_granted),
             no_room.eq(has_lock & command.notify & ~self.quota_room),
             second_grant.eq(before["second_grant"]),
         ]
@@ -525,7 +524,7 @@ class FrontEnd(wiring.Component):
         raw_moves = Signal()
         m.d.comb += [
             open_now.eq(before_decision & ~ordering & ~halts & ~hopeless & ~dst_unusable
-                        & ~src_outside & ~Cat(before.values()).any()),
+                        & ~src_outside & ~closed & ~Cat(before.values()).any()),
             fits.eq(bounds.fits & ~no_room),
         ]
         m.d.sync += [
@@ -620,7 +619,8 @@ class FrontEnd(wiring.Component):
             lock.clear.eq(before_serving & ((order.kind == OrderKind.WRITE)
                                             | (order.kind == OrderKind.REWIND) & allowed)),
             lock.consume.eq(before_serving & (order.kind == OrderKind.CONSUME) & allowed),
-            ends_grant.eq(before_serving & is_ending & (order_status == Status.OK)),
+            ends_grant.eq(before_serving & is_ending
+                          & ((order.kind == OrderKind.END) | (own_live & ~moving & bounds.fits))),
         ]
         with m.If(before_serving):
             m.d.sync += self.order_status.eq(order_status)

@@ -67,7 +67,7 @@ class CommandQueues(wiring.Component):
     crowded : In(1)
         No request may be issued, because a queue behind is nearly full.
     asker, room : In(config.partition_bits), Out(range(command_queue_depth + 1))
-        Free slots of the queue of partition `asker`.
+        Free slots of the queue of partition `asker`, a cycle later.
     idle : Out(config.partitions)
         Bit p: nothing of partition p is in flight.
     empty, halted, waiting : Out(config.partitions)
@@ -145,7 +145,7 @@ class CommandQueues(wiring.Component):
             m.d.comb += self.empty[p].eq(pushed[p] == done[p])
             m.d.sync += self.full[p].eq((pushed[p] ^ done[p]) == depth)
 
-        m.d.comb += self.room.eq(
+        m.d.sync += self.room.eq(
             depth - (pushed[self.asker] - done[self.asker])[:index_bits + 1])
 
         # What is known of each partition's head.
