@@ -221,20 +221,28 @@ class CompletionUnit(wiring.Component):
         wiring.connect(m, wiring.flipped(self.proposed), in_flight.proposed)
         wiring.connect(m, wiring.flipped(self.accepted), in_flight.accepted)
 
-        # What the oldest one is.
+        # What the oldest one is, and a cycle later, when it is used.
+        is_mover = Signal()
+        is_holder = Signal()
         is_raw = Signal()
+        is_release = Signal()
         is_command = Signal()
         moves = Signal()
-        holds = Signal()        # a lock that goes with it
+        held = Signal()         # a lock goes with it
         agent = Signal(range(config.agents))
         m.d.comb += [
-            is_raw.eq(head.kind == Kind.RAW),
-            is_command.eq(~is_raw & (head.kind != Kind.RELEASE)),
-            moves.eq((head.kind == Kind.SEND) | (head.kind == Kind.MVCL)
-                     | (head.kind == Kind.MVXL) | is_raw),
-            holds.eq((head.kind == Kind.SEND) | (head.kind == Kind.MVCL)
-                     | (head.kind == Kind.RELEASE)),
+            is_mover.eq((head.kind == Kind.SEND) | (head.kind == Kind.MVCL)
+                        | (head.kind == Kind.MVXL) | (head.kind == Kind.RAW)),
+            is_holder.eq((head.kind == Kind.SEND) | (head.kind == Kind.MVCL)
+                         | (head.kind == Kind.RELEASE)),
             agent.eq(Mux(is_raw, config.manager, head.partition)),
+        ]
+        m.d.sync += [
+            is_raw.eq(head.kind == Kind.RAW),
+            is_release.eq(head.kind == Kind.RELEASE),
+            is_command.eq((head.kind != Kind.RAW) & (head.kind != Kind.RELEASE)),
+            moves.eq(is_mover),
+            held.eq(is_holder),
         ]
 
         # How it ends.
@@ -242,8 +250,6 @@ class CompletionUnit(wiring.Component):
         write_failed = Signal()
         fault_address = Signal(config.address_bits)
         late = Signal()         # its responses have not come
-        is_release = Signal()
-        held = Signal()         # a lock goes with it
         dropped = Signal()
         halted = Signal()
         timed_out = Signal()
@@ -265,10 +271,9 @@ class CompletionUnit(wiring.Component):
         # As of the cycle before, in which it was the oldest, too. A failure halts its partition
         # before the next one can end.
         m.d.sync += [
-            dropped.eq(self.resetting.bit_select(head.partition, 1) & ~is_raw),
-            halted.eq(self.halted.bit_select(head.partition, 1) & is_command),
-            is_release.eq(head.kind == Kind.RELEASE),
-            held.eq(holds),
+            dropped.eq(self.resetting.bit_select(head.partition, 1) & (head.kind != Kind.RAW)),
+            halted.eq(self.halted.bit_select(head.partition, 1) & (head.kind != Kind.RAW)
+                      & (head.kind != Kind.RELEASE)),
             refused.eq(head.status != Status.OK),
             advances.eq(
                 (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0))),
@@ -356,6 +361,15 @@ class CompletionUnit(wiring.Component):
             orphans.i.payload.dst_id.eq(head.dst_id),
             orphans.o.ready.eq(absorbed),
         ]
+        # A cycle later: nothing hurries here.
+        orphan_there = Signal()
+        orphan_moves = Signal()
+        orphan_holds = Signal()
+        m.d.sync += [
+            orphan_there.eq(orphans.o.valid & ~absorbed),
+            orphan_moves.eq(oldest.moves),
+            orphan_holds.eq(oldest.holds),
+        ]
         with m.If(orphaned):
             m.d.sync += [orphan_count.eq(orphan_count + 1), has_orphans.eq(1)]
         with m.Elif(absorbed):
@@ -364,11 +378,11 @@ class CompletionUnit(wiring.Component):
         # Releases: of the oldest orphan, or of what has just ended. It is known in the cycle before
         # which of them: nothing in flight releases its lock while there are orphans.
         releasing_orphan = Signal()
-        releasable = Signal()       # what is released has been there for long enough
-        m.d.sync += releasable.eq(in_flight.o.valid & ~done & ~has_orphans)
+        ripe = Signal()             # the oldest one was it in the cycle before, too
+        m.d.sync += ripe.eq(in_flight.o.valid & ~done & ~has_orphans)
         with m.If(has_orphans):
             m.d.comb += [
-                self.releases.valid.eq(releasing_orphan & oldest.holds),
+                self.releases.valid.eq(releasing_orphan & orphan_holds),
                 self.releases.payload.dst_id.eq(oldest.dst_id),
             ]
         with m.Else():
@@ -403,30 +417,34 @@ class CompletionUnit(wiring.Component):
             with m.State("WAIT"):
                 with m.If(has_orphans):
                     # Their ends come first. What is in flight behind them waits, or times out.
-                    with m.If(orphans.o.valid & ~oldest.moves):
+                    with m.If(orphan_there & ~orphan_moves):
                         m.next = "ABSORB"
-                    with m.Elif(orphans.o.valid & end_there):
+                    with m.Elif(orphan_there & end_there):
                         take_end()
                         with m.If(end.last):
                             m.next = "ABSORB"
                     with m.Elif(in_flight.o.valid):
-                        m.d.sync += late.eq(moves | holds)
+                        m.d.sync += late.eq(is_mover | is_holder)
                         m.next = "PUBLISH"
-                with m.Elif(in_flight.o.valid & Mux(
-                        moves, self.down & ~end_there, ~holds | releasable)):
-                    m.d.sync += late.eq(moves)
+                with m.Elif(ripe & moves):
+                    with m.If(end_there):
+                        take_end()
+                        m.d.sync += read_failed.eq(read_failed | end.read_error)
+                        with m.If(end.responds & self.responses.payload):
+                            m.d.sync += write_failed.eq(1)
+                            m.d.sync += self.write_error.eq(1 << agent)
+                            with m.If(~write_failed):
+                                m.d.sync += fault_address.eq(end.address)
+                        with m.If(end.last):
+                            m.d.sync += late.eq(0)
+                            m.next = "PUBLISH"
+                    with m.Elif(self.down):
+                        m.d.sync += late.eq(1)
+                        m.next = "PUBLISH"
+                # What is released has to be there for two cycles before.
+                with m.Elif(in_flight.o.valid & ~is_mover & (ripe | ~is_holder)):
+                    m.d.sync += late.eq(0)
                     m.next = "PUBLISH"
-                with m.Elif(in_flight.o.valid & end_there & releasable):
-                    take_end()
-                    m.d.sync += read_failed.eq(read_failed | end.read_error)
-                    with m.If(end.responds & self.responses.payload):
-                        m.d.sync += write_failed.eq(1)
-                        m.d.sync += self.write_error.eq(1 << agent)
-                        with m.If(~write_failed):
-                            m.d.sync += fault_address.eq(end.address)
-                    with m.If(end.last):
-                        m.d.sync += late.eq(0)
-                        m.next = "PUBLISH"
             with m.State("PUBLISH"):
                 with m.If(~self.completions.valid):
                     m.d.comb += self.releases.valid.eq(held & ~late)
@@ -435,7 +453,7 @@ class CompletionUnit(wiring.Component):
                         m.next = "WAIT"
             with m.State("ABSORB"):
                 m.d.comb += releasing_orphan.eq(1)
-                with m.If(~oldest.holds | self.releases.ready):
+                with m.If(~orphan_holds | self.releases.ready):
                     m.d.comb += absorbed.eq(1)
                     m.next = "WAIT"
         return m

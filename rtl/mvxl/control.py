@@ -65,9 +65,8 @@ class Control(wiring.Component):
     completed_count, events_clear, events_cleared
         As of `EventUnit`.
     live, expired, ending, held, busy, for_cpu, hidden, fresh, revoke, revoked, force, lease,
-    grant_reader, grant, grant_target, grant_acknowledged
-        As of `GrantUnit`, where the last four are reader, shown, shown_target,
-        shown_acknowledged.
+    grant, grant_target, grant_acknowledged
+        As of `GrantUnit`, where the last three are shown, shown_target, shown_acknowledged.
     snapshot, snapshot_pending, counter_sender, counter_receiver, counter_none, counter_which,
     counter_value
         As of `CounterUnit`.
@@ -81,6 +80,8 @@ class Control(wiring.Component):
         As of `RegisterBank`.
     fault_clear, fault_valid, fault_write, fault_status, fault_lost, fault_address
         As of `FaultLog`.
+    read_ahead : Out(config.partition_bits)
+        Whose state will be read, by itself or by the manager, as of `RegisterBank`.
     read_partition, read_index : Out
         Whose state, and which element of the manager's partition array, is being read; stable for
         the two cycles before it is taken.
@@ -156,7 +157,6 @@ class Control(wiring.Component):
             "revoked": In(1),
             "force": Out(everyone),
             "lease": Out(WAIT_BITS),
-            "grant_reader": Out(bits),
             "grant": In(Grant(config)),
             "grant_target": In(Target(config)),
             "grant_acknowledged": In(OFFSET_BITS),
@@ -181,6 +181,7 @@ class Control(wiring.Component):
             "fault_status": In(Status),
             "fault_lost": In(LOST_BITS),
             "fault_address": In(config.address_bits),
+            "read_ahead": Out(bits),
             "read_partition": Out(bits),
             "read_index": Out(bits),
         })
@@ -192,6 +193,7 @@ class Control(wiring.Component):
         ready = Signal()
         m.d.sync += ready.eq(self.ready & bank.ready)
         m.d.comb += [
+            self.read_ahead.eq(bank.read_ahead),
             self.read_partition.eq(bank.read_partition),
             self.read_index.eq(bank.read_index),
             self.write_violation.eq(bank.write_violation),
@@ -294,12 +296,14 @@ class Control(wiring.Component):
         }
         starts = ("command", "grant_command", "mvxl_command", "release")
         parameter_set = Signal(2)
-        with m.Switch(write.word):
-            for number, start in enumerate(starts):
-                with m.Case(*{registers[name].offset // WORD_BYTES
-                              for name in (start, *(names[number] for names in uses.values()))
-                              if name}):
-                    m.d.comb += parameter_set.eq(number)
+        with m.If(write.oncoming.en):
+            m.d.sync += parameter_set.eq(0)
+            with m.Switch(write.oncoming.word):
+                for number, start in enumerate(starts):
+                    with m.Case(*{registers[name].offset // WORD_BYTES
+                                  for name in (start, *(names[number] for names in uses.values()))
+                                  if name}):
+                        m.d.sync += parameter_set.eq(number)
         for name, registers_of in uses.items():
             width = ID_BITS if name in ("src_id", "dst_id") else OFFSET_BITS
             memory = ScrubbedMemory(width, depth=4 << config.partition_bits, zeroed=True)
@@ -508,7 +512,7 @@ class Control(wiring.Component):
         value = bank.partition_value
         shown = bank.partition_shown
         lock = bank.manager_value.partition_lock
-        reader = Signal.like(self.grant_reader)
+        reader = Signal.like(self.read_ahead)
         held = Signal()
         live = Signal()
         busy = Signal()
@@ -517,7 +521,6 @@ class Control(wiring.Component):
         through = Signal()      # bytes may be acknowledged
         # The records are read as AR comes, the states a cycle later. What is given just then is not
         # shown yet.
-        m.d.comb += self.grant_reader.eq(bank.read_ahead)
         m.d.sync += reader.eq(bank.read_ahead)
         there = self.held & ~self.hidden
         m.d.sync += [

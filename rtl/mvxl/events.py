@@ -48,7 +48,7 @@ class EventUnit(wiring.Component):
     ready : Out(1)
     completions : In(stream.Signature(Completion))
         COMPLETED counts in the cycle after one shows, its events follow; taken every 2 or 3
-        cycles.
+        cycles, and still there in the cycle after.
     oncoming : In(config.partition_bits)
         Partition of a completion, in the cycle before it shows. `completions` is not valid then.
     started : In(struct {en, partition})
@@ -79,11 +79,11 @@ class EventUnit(wiring.Component):
     reached : Out(config.partitions)
         Bit p: COMPLETED has reached COMPLETED_COMPARE.
     partition : In(config.partition_bits)
-        Whose state is read:
+        Whose state is read; two cycles later:
     event, event_there : Out(Event), Out(1)
-        Its oldest event, and whether there is one; a cycle after `partition`.
+        Its oldest event, and whether there is one.
     completed : Out(32)
-        Its COMPLETED; combinational.
+        Its COMPLETED.
     """
 
     completions: stream.Interface
@@ -133,6 +133,8 @@ class EventUnit(wiring.Component):
             COMPLETED_BITS, depth=config.partitions, reads=2)
         m.submodules.compares = compares = ScrubbedMemory(
             COMPLETED_BITS, depth=config.partitions, zeroed=True)
+        partition_before = Signal(config.partition_bits)
+        partition_earlier = Signal(config.partition_bits)
         fetched = Signal(COMPLETED_BITS)
         fetched_compare = Signal()      # it was fetched for a write of the compare value
         fetched_for = Signal(config.partition_bits)     # then
@@ -146,7 +148,7 @@ class EventUnit(wiring.Component):
         m.d.comb += [
             counts.read_row[0].eq(Mux(self.compare.en, self.compare.partition, Mux(
                 self.completions.valid, done.partition, self.oncoming))),
-            counts.read_row[1].eq(self.partition),
+            counts.read_row[1].eq(partition_earlier),
             self.completed.eq(counts.read_data[1]),
             new_count.eq(fetched + ~fetched_compare),
             counts.write_en.eq(counting | self.cleared),
@@ -160,6 +162,7 @@ class EventUnit(wiring.Component):
             distance.eq(compared_count - compares.read_data[0]),
         ]
         m.d.sync += [
+            partition_before.eq(self.partition), partition_earlier.eq(partition_before),
             fetched.eq(counts.read_data[0]),
             fetched_compare.eq(self.compare.en),
             fetched_for.eq(self.compare.partition),
@@ -185,6 +188,8 @@ class EventUnit(wiring.Component):
             attrs={"ram_style": "block", "no_rw_check": 1})
         heads = Array(Signal(slot_bits, name=f"head_{p}") for p in everyone)
         tails = Array(Signal(slot_bits, name=f"tail_{p}") for p in everyone)
+        pushing = Signal()      # an event is pushed a cycle later, to the sender if it is its own
+        pushing_own = Signal()
         push = Signal()
         own = Signal()
         target = Signal(config.partition_bits)
@@ -206,6 +211,7 @@ class EventUnit(wiring.Component):
             write_origin.data.own.eq(own),
             write_origin.data.peer.eq(done.partition),
         ]
+        m.d.sync += [push.eq(pushing), own.eq(pushing_own)]
         # A sender learns whose entry it was, and where its bytes are, only if they are there.
         with m.If(~own):
             m.d.comb += [event.peer.eq(done.partition), event.offset.eq(done.offset)]
@@ -243,13 +249,16 @@ class EventUnit(wiring.Component):
 
         # The oldest event, for reading.
         read = events.read_port(domain="comb")
+        # Two rows of flops, which block RAM has inside: it is slow from clock to output.
         row = Signal(Event(config))
+        row_there = Signal()
         m.d.comb += read.addr.eq(Cat(heads[self.partition], self.partition))
         m.d.sync += [
-            self.event_there.eq(self.some_waiting.bit_select(self.partition, 1)),
+            row_there.eq(self.some_waiting.bit_select(self.partition, 1)),
             row.eq(read.data),
+            self.event_there.eq(row_there),
+            self.event.eq(row),
         ]
-        m.d.comb += self.event.eq(row)
 
         # A popped event gives its slot back, three cycles later.
         popped = Signal(2)
@@ -325,9 +334,9 @@ class EventUnit(wiring.Component):
                     m.next = "SENDER"
             with m.State("SENDER"):
                 m.d.comb += [
-                    own.eq(1),
-                    push.eq(done.command & ~done.dropped & done.event),
-                    unused.eq(done.command & ~push),
+                    pushing_own.eq(1),
+                    pushing.eq(done.command & ~done.dropped & done.event),
+                    unused.eq(done.command & ~pushing),
                 ]
                 with m.If(done.reserved):
                     m.next = "RECEIVER"
@@ -336,7 +345,7 @@ class EventUnit(wiring.Component):
                     m.next = "COUNT"
             with m.State("RECEIVER"):
                 with m.If(done.arrived):
-                    m.d.comb += [push.eq(1), self.completions.ready.eq(1)]
+                    m.d.comb += [pushing.eq(1), self.completions.ready.eq(1)]
                     m.next = "COUNT"
                 with m.Elif(~freeing):
                     m.d.comb += [returning.eq(1), self.completions.ready.eq(1)]

@@ -243,6 +243,7 @@ class FrontEnd(wiring.Component):
         is_mvxl = Signal()
         is_move = Signal()          # the manager's MVXL
         is_ending = Signal()        # RELEASE or END
+        unlawful = Signal()
         is_given = Signal()         # MVCL or MVXL: the command says where its bytes go
         under_grant = Signal()      # MVXL, RELEASE or END
         partition = Signal(config.partition_bits)
@@ -252,6 +253,7 @@ class FrontEnd(wiring.Component):
 
         # Slots: requests and orders alternate while both are there.
         step = Signal(range(_MVXL_STEP + 1))
+        starting = Signal(init=1)   # step 0
         before_decision = Signal()
         at_decision = Signal()
         order_first = Signal()      # the slot that begins now, if one does, is an order's
@@ -264,16 +266,16 @@ class FrontEnd(wiring.Component):
                 ordering, _ORDER_STEP, _DECISION_STEP))) - 1),
         ]
         m.d.comb += offset_first.eq(Mux(
-            step == 0, command.op == Op.MVXL, is_mvxl & (step < _MVXL_STEP - 3)))
-        with m.If(ordering | ((step == 0) & order_first)):
+            starting, command.op == Op.MVXL, is_mvxl & (step < _MVXL_STEP - 3)))
+        with m.If(ordering | (starting & order_first)):
             m.d.sync += count.eq(Mux(order.kind == OrderKind.END, 0, order.count))
         with m.Elif(offset_first):
             m.d.sync += count.eq(command.dst_offset)
         with m.Else():
             m.d.sync += count.eq(command.count)
-        m.d.comb += before_decision.eq((step != 0) & (step == step_before))
+        m.d.comb += before_decision.eq(step == step_before)
         m.d.sync += at_decision.eq(before_decision)
-        with m.If(step == 0):
+        with m.If(starting):
             for flag, op in ((is_send, Op.SEND), (is_mvcl, Op.MVCL), (is_grant, Op.GRANT),
                              (is_mvxl, Op.MVXL)):
                 m.d.sync += flag.eq(~order_first & (command.op == op))
@@ -281,22 +283,25 @@ class FrontEnd(wiring.Component):
                 is_move.eq(order_first & (order.kind == OrderKind.MOVE)),
                 is_ending.eq(order_first & ((order.kind == OrderKind.RELEASE)
                                             | (order.kind == OrderKind.END))),
+                unlawful.eq(~order_first & (command.op != Op.SEND) & (command.op != Op.MVCL)
+                            & (command.op != Op.GRANT) & (command.op != Op.MVXL)),
                 is_given.eq(~order_first & ((command.op == Op.MVCL) | (command.op == Op.MVXL))),
                 under_grant.eq(Mux(order_first, (order.kind == OrderKind.RELEASE)
                                    | (order.kind == OrderKind.END), command.op == Op.MVXL)),
                 partition.eq(Mux(order_first, order.partition, self.requests.payload.partition)),
             ]
             with m.If(self.ready & order_first):
-                m.d.sync += [step.eq(1), ordering.eq(1)]
+                m.d.sync += [step.eq(1), starting.eq(0), ordering.eq(1)]
             with m.Elif(self.ready & self.requests.valid & ~self.hold):
-                m.d.sync += step.eq(1)
+                m.d.sync += [step.eq(1), starting.eq(0)]
         with m.Elif(at_decision):
-            m.d.sync += [step.eq(0), ordering.eq(0), order_next.eq(~ordering)]
+            m.d.sync += [
+                step.eq(0), starting.eq(1), ordering.eq(0), order_next.eq(~ordering)]
         with m.Else():
             m.d.sync += step.eq(step + 1)
         m.d.comb += [
             deciding.eq(at_decision & ~ordering),
-            self.looking.eq((step == 0) & self.requests.valid),
+            self.looking.eq(starting & self.requests.valid),
         ]
 
         # Lookups. IDs are compared in all their bits: those above the table name no entry.
@@ -307,20 +312,20 @@ class FrontEnd(wiring.Component):
             # An order's ID is there from step 1 on, a request's from step 0 on.
             lock.capture.eq(step == Mux(ordering, 2, 1)),
             lock.published.eq(ordering),
-            lock.id.eq(dst_id),
-            table.id.eq(Mux((step == 0) & ~ordering, command.src_id, dst_id)),
+            # Nothing is placed under a grant, so that its destination need not be looked up there.
+            lock.id.eq(Mux(ordering, order.id, command.dst_id)),
+            table.id.eq(Mux(starting, command.src_id, dst_id)),
             self.grant_partition.eq(partition),
             self.releasing.eq(is_ending),
         ]
-        with m.If(under_grant & (step != 0)):
+        with m.If(under_grant & ~starting):
             m.d.comb += dst_id.eq(grant.dst_id)
         with m.Else():
             m.d.comb += dst_id.eq(Mux(ordering, order.id, command.dst_id))
         # MVXL's checks begin when its grant, and the row of that, are there.
         next_at_source = Signal()
         used = Signal(OFFSET_BITS)  # what comes before the range that is checked
-        m.d.comb += next_at_source.eq(
-            (step == 0) | (is_mvxl & (step == _MVXL_STEP - 3)))
+        m.d.comb += next_at_source.eq(starting | (is_mvxl & (step == _MVXL_STEP - 3)))
         m.d.sync += at_source.eq(next_at_source)
         with m.If(next_at_source):
             m.d.sync += used.eq(command.src_offset)
@@ -340,34 +345,32 @@ class FrontEnd(wiring.Component):
         m.d.sync += same_token.eq(token == grant.token)
 
         # Checks: the source's and then the destination's row passes by.
+        position = Signal(OFFSET_BITS)          # of the range in its entry, or in its grant
         moved_position = Signal(OFFSET_BITS)    # where MVXL's destination begins
-        first_position = Signal(OFFSET_BITS)    # of the message, or of its grant
-        position = Signal(OFFSET_BITS)
         moving_on = Signal()    # MVXL's byte position is being found
         has_moved = Signal()
-        m.d.comb += first_position.eq(Mux(under_grant, grant.position, lock.position))
         m.d.sync += [
             moving_on.eq(is_mvxl & (step == _MVXL_STEP - 4)),
             count_less_1.eq(count - 1),
-            has_moved.eq(moving_on | (has_moved & (step != 0))),
+            has_moved.eq(moving_on | (has_moved & ~starting)),
         ]
-        # MVXL tells its offset in the grant, once the checker is done.
-        with m.If(is_mvcl | (is_mvxl & at_decision)):
-            m.d.comb += position.eq(command.dst_offset)
-        with m.Elif(has_moved):
-            m.d.comb += position.eq(moved_position)
-        with m.Else():
-            m.d.comb += position.eq(first_position)
+        with m.If(next_at_source):
+            m.d.sync += position.eq(Mux(starting & order_first, 0, command.src_offset))
+        with m.Elif(is_mvcl):
+            m.d.sync += position.eq(command.dst_offset)
+        with m.Elif(under_grant):
+            m.d.sync += position.eq(Mux(has_moved, moved_position, grant.position))
+        with m.Elif(lock.capture & ~is_move):
+            m.d.sync += position.eq(lock.position)
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
         m.d.comb += [
             bounds.en.eq(~at_decision),
             bounds.limit.eq(Mux(under_grant, self.grant_limit, Cat(in_bytes, entry.length))),
             bounds.used.eq(used),
             bounds.count.eq(count),
+            bounds.offset.eq(position),
             bounds.length.eq(entry.length),
         ]
-        m.d.comb += bounds.offset.eq(Mux(is_move, 0, Mux(
-            at_source, command.src_offset, position)))
         with m.If(is_move):
             m.d.comb += bounds.base.eq(Mux(at_source, self.raw_source, self.raw_destination))
         with m.Elif(is_mvxl & at_source):
@@ -385,7 +388,7 @@ class FrontEnd(wiring.Component):
             over.eq(count + ~bounds.to_last),
             beyond.eq(count_less_1 + ~bounds.to_last),
             goes_round.eq(beyond[-1] & ~is_move),
-            next_position.eq(Mux(entry.ring & over[-1], over, first_position + count)),
+            next_position.eq(Mux(entry.ring & over[-1], over, position + count)),
         ]
         with m.If(moving_on):
             m.d.sync += moved_position.eq(next_position)
@@ -413,15 +416,15 @@ class FrontEnd(wiring.Component):
         known = Signal()
         receiver = Signal(config.partition_bits)
         never_fits = Signal()
-        in_table = Signal()
+        in_table = Signal()     # the ID of the cycle before, which is still there
         m.d.comb += [
-            in_table.eq(~(dst_id >> config.id_bits).any()),
             dst_unusable.eq(~is_mvxl & (
                 ~entry.valid | ~entry.may_receive | ~in_table
                 | Mux(is_mvcl, entry.owner != partition,
                       ~entry.senders.bit_select(partition, 1)))),
         ]
         m.d.sync += [
+            in_table.eq(~(dst_id >> config.id_bits).any()),
             known.eq(entry.valid & in_table),
             receiver.eq(entry.owner),
             never_fits.eq(count > Cat(in_bytes, entry.length)),
@@ -458,12 +461,10 @@ class FrontEnd(wiring.Component):
         # destination: with `refusal`, the first of these in the order of the checks.
         halts = Signal()
         hopeless = Signal()
-        unlawful = Signal()
         src_outside = Signal()
         refused = Signal()
         refusal = Signal(Status)
         m.d.comb += [
-            unlawful.eq(~(is_send | is_mvcl | is_grant | is_mvxl)),
             halts.eq(now.resetting | self.down | now.halted | ~now.permitted | now.cancelled),
             hopeless.eq(unlawful | bad_count | src_unusable),
             src_outside.eq(~bounds.fits),   # as long as the checker's answer is the source's
@@ -491,13 +492,11 @@ class FrontEnd(wiring.Component):
         stuck = Signal()        # the destination is not the partition's to place in
         no_room = Signal()
         second_grant = Signal()
-        before = {name: Signal(name=f"{name}_before") for name in (
-            "fenced", "own_locked", "locked", "stuck", "second_grant")}
+        before = {name: Signal(name=f"{name}_before") for name in ("fenced", "second_grant")}
+        closed = Signal()       # own_locked, locked or stuck, a cycle before
         m.d.comb += [
             before["fenced"].eq((command.fence | is_grant) & ~now.idle),
-            before["own_locked"].eq(has_lock & lock_granted & lock_own),
-            before["locked"].eq(has_lock & lock_granted & ~lock_own),
-            before["stuck"].eq(has_lock & ~lock_granted & Mux(
+            closed.eq(has_lock & Mux(
                 lock.held,
                 ~lock_own | lock.by_grant | is_grant | (now.contended & lock.turn.all()),
                 now.overtaken)),
@@ -508,9 +507,9 @@ class FrontEnd(wiring.Component):
             at.eq(now),
             at.waited.eq(Mux(ordering, 0, now.waited)),
             fenced.eq(before["fenced"]),
-            own_locked.eq(before["own_locked"]),
-            locked.eq(before["locked"]),
-            stuck.eq(before["stuck"]),
+            own_locked.eq(has_lock & lock_granted & lock_own),
+            locked.eq(has_lock & lock_granted & ~lock_own),
+            stuck.eq(closed & ~lock_granted),
             no_room.eq(has_lock & command.notify & ~self.quota_room),
             second_grant.eq(before["second_grant"]),
         ]
@@ -525,7 +524,7 @@ class FrontEnd(wiring.Component):
         raw_moves = Signal()
         m.d.comb += [
             open_now.eq(before_decision & ~ordering & ~halts & ~hopeless & ~dst_unusable
-                        & ~src_outside & ~Cat(before.values()).any()),
+                        & ~src_outside & ~closed & ~Cat(before.values()).any()),
             fits.eq(bounds.fits & ~no_room),
         ]
         m.d.sync += [
@@ -620,7 +619,8 @@ class FrontEnd(wiring.Component):
             lock.clear.eq(before_serving & ((order.kind == OrderKind.WRITE)
                                             | (order.kind == OrderKind.REWIND) & allowed)),
             lock.consume.eq(before_serving & (order.kind == OrderKind.CONSUME) & allowed),
-            ends_grant.eq(before_serving & is_ending & (order_status == Status.OK)),
+            ends_grant.eq(before_serving & is_ending
+                          & ((order.kind == OrderKind.END) | (own_live & ~moving & bounds.fits))),
         ]
         with m.If(before_serving):
             m.d.sync += self.order_status.eq(order_status)
@@ -663,7 +663,8 @@ class FrontEnd(wiring.Component):
             record.dst_id.eq(Mux(is_mvxl & src_unusable, 0, dst_id)),
             record.receiver.eq(Mux(is_ending, grant.receiver, receiver)),
             record.known.eq(Mux(is_mvxl, ~src_unusable, known)),
-            record.offset.eq(position),
+            # MVXL tells its offset in the grant.
+            record.offset.eq(Mux(is_mvxl, command.dst_offset, position)),
             record.count.eq(count),
             record.waited.eq(at.waited),
             self.mvxl_started.en.eq(is_mvxl & may_move & fits),
@@ -760,7 +761,7 @@ class FrontEnd(wiring.Component):
             self.give.grant.dst_id.eq(command.dst_id),
             self.give.grant.receiver.eq(receiver),
             self.give.grant.src_address.eq(src_address),
-            self.give.grant.position.eq(lock.position),
+            self.give.grant.position.eq(position),
             self.give.grant.count.eq(count),
             self.target.address.eq(bounds.address),
             self.target.first.eq(piece_less_1 + 1),

@@ -11,7 +11,7 @@ it.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -50,7 +50,7 @@ class GrantUnit(wiring.Component):
     releasing : In(1)
         The front end looks at it for a RELEASE.
     limit : Out(32)
-        Three cycles later: bytes that an MVXL, or a RELEASE, may name. All of the grant; but for a
+        Four cycles later: bytes that an MVXL, or a RELEASE, may name. All of the grant; but for a
         RELEASE of kind ENGINE those that were moved and acknowledged, from its start and without a
         gap: anything, then, if `moving`.
     moving : Out(1)
@@ -210,12 +210,11 @@ class GrantUnit(wiring.Component):
         reaches = Signal()      # no gap before it
         exceeds = Signal()      # not all of it is known already
         tells = Signal()
-        was_moving = Signal()
+        was_moving = Signal(2)      # in the two cycles before
         known_then = Signal(OFFSET_BITS)
         by_known = Signal()
         m.d.comb += [
             tells.eq(through.first | (through.good & reaches & exceeds)),
-            self.limit.eq(Mux(by_known, known_then, self.grant.count)),
             acknowledged.read_row[0].eq(summed.partition),
             acknowledged.read_row[1].eq(reader_earlier),
             decided_on.read_row[0].eq(self.partition),
@@ -229,9 +228,10 @@ class GrantUnit(wiring.Component):
             # Both as of the same time; and a cycle longer, because what is read while it is written
             # is anything.
             known_then.eq(decided_on.read_data[0]),
+            self.limit.eq(Mux(by_known, known_then, self.grant.count)),
             by_known.eq(self.releasing & ~self.for_cpu.bit_select(self.partition, 1)),
-            was_moving.eq(self.busy.bit_select(self.partition, 1)),
-            self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),
+            was_moving.eq(Cat(self.busy.bit_select(self.partition, 1), was_moving)),
+            self.moving.eq(was_moving.any() | self.busy.bit_select(self.partition, 1)),
         ]
         with m.If(self.moved.en):
             m.d.sync += moved_end.eq(

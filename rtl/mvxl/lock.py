@@ -70,10 +70,11 @@ class LockUnit(wiring.Component):
         Messages to it are in flight, or a grant holds it.
     holder, by_grant : Out(config.partition_bits), Out(1)
         Their partition, if held, and which of the two.
-    cursor, position : Out(32)
+    cursor : Out(32)
         Where a message would be placed: behind those in flight if held.
-    filled : Out(32)
-        cursor − head: bytes that are taken, already in the cycle of `capture` and only then.
+    position, filled : Out(32)
+        Its byte position, and cursor − head, the bytes that are taken: already in the cycle of
+        `capture`, and only then.
     turn : Out(5)
         Messages placed under the holding since others wait.
     place : In(1)
@@ -90,7 +91,8 @@ class LockUnit(wiring.Component):
         `consumed` (bytes).
     releases : In(stream.Signature(Release))
         A placed message is complete. Not in neighbouring cycles; `dst_id` is there in the cycle
-        before `valid`, and if it advances, it and `count` in the two cycles before.
+        before `valid`, and if it advances, it and `count` in the two cycles before, in which no
+        other one is valid.
     freed : Out(1)
         The last message of entry `freed_id` was released in the cycle before: it is free, unless
         one was placed in it at about the same time.
@@ -185,6 +187,7 @@ class LockUnit(wiring.Component):
             self.query_head.eq(heads.read_data[1]),
             is_placed.eq(held_by_moved & ~self.published),
             # Two differences, because it takes its time which one counts.
+            self.position.eq(Mux(held_by_moved, placed_cursor.position, retired_position)),
             self.filled.eq(Mux(is_placed, placed_cursor.cursor - head, retired_cursor - head)),
         ]
         found = Signal(Placed(config))
@@ -202,8 +205,6 @@ class LockUnit(wiring.Component):
                 self.holder.eq(placed.holder),
                 self.by_grant.eq(placed.by_grant),
                 self.cursor.eq(Mux(is_placed, placed_cursor.cursor, retired_cursor)),
-                self.position.eq(
-                    Mux(held_by_moved, placed_cursor.position, retired_position)),
                 moved.eq(placed.moved),
                 captured_id.eq(self.id),
                 self.turn.eq(placed.turn),

@@ -67,7 +67,7 @@ class CommandQueues(wiring.Component):
     crowded : In(1)
         No request may be issued, because a queue behind is nearly full.
     asker, room : In(config.partition_bits), Out(range(command_queue_depth + 1))
-        Free slots of the queue of partition `asker`.
+        Free slots of the queue of partition `asker`, a cycle later.
     idle : Out(config.partitions)
         Bit p: nothing of partition p is in flight.
     empty, halted, waiting : Out(config.partitions)
@@ -145,7 +145,7 @@ class CommandQueues(wiring.Component):
             m.d.comb += self.empty[p].eq(pushed[p] == done[p])
             m.d.sync += self.full[p].eq((pushed[p] ^ done[p]) == depth)
 
-        m.d.comb += self.room.eq(
+        m.d.sync += self.room.eq(
             depth - (pushed[self.asker] - done[self.asker])[:index_bits + 1])
 
         # What is known of each partition's head.
@@ -159,20 +159,21 @@ class CommandQueues(wiring.Component):
         in_flight = Array(
             Signal(config.message_count_bits + 1, name=f"in_flight_{p}") for p in everyone)
 
-        # The current request, and the command that is fetched behind it.
+        # The current request, and the command that is fetched behind it: in two cycles, because
+        # block RAM is slow from clock to output, and has further flops there.
         current = self.requests.payload
         occupied = Signal()
+        fetching = Signal()
         fetched = Signal()
         fetched_partition = Signal(config.partition_bits)
         fetched_command = Signal(Command(config))
-        queued_command = Signal(Command(config))    # one of these is the current request's
-        pushed_command = Signal(Command(config))
-        was_fetched = Signal()
+        read_command = Signal(Command(config))
         follows_own = Signal()      # the current request is behind the one just decided
         verdict = self.verdicts.payload
         returned = Signal()
         vanished = Signal()         # the decided command ends without completion
         dropped = Signal()          # the current request is behind one that returns
+        unfetched = Signal()        # ... or it would be the next one
         taken = Signal()
         advance = Signal()          # the current request's place is free for the next one
         current_dst = Signal(config.id_bits)
@@ -181,6 +182,8 @@ class CommandQueues(wiring.Component):
             returned.eq(self.verdicts.valid & ~verdict.accepted),
             vanished.eq(self.verdicts.valid & verdict.dropped),
             dropped.eq(returned & follows_own & occupied),
+            unfetched.eq(returned & fetched & ~occupied
+                         & (fetched_partition == verdict.partition)),
             self.requests.valid.eq(occupied & ~dropped),
             taken.eq(occupied & self.requests.ready),
             advance.eq(~occupied | self.requests.ready),
@@ -192,12 +195,14 @@ class CommandQueues(wiring.Component):
         outstanding = Signal(range(config.messages_in_flight + 1))
         issuing = Signal()
         just_issued = Signal(2)
+        just_issuer = Signal(config.partition_bits)
         may_issue = Signal()
         nonempty = Signal(config.partitions)
         barred = Signal(config.partitions)
         runnable = Signal(config.partitions)
         quiet = Signal(config.partitions)       # runnable, and nothing else of it is queued
         eligible = Signal(config.partitions)
+        freed = Signal(config.partitions)       # what its head waits for is free now
         for p in everyone:
             m.d.comb += [
                 nonempty[p].eq(pushed[p] != issued[p]),
@@ -207,7 +212,7 @@ class CommandQueues(wiring.Component):
         m.d.comb += [
             runnable.eq(self.event_room & ~barred & ~self.resetting
                         & ~(returned << verdict.partition)),
-            eligible.eq(nonempty & runnable & ~asleep),
+            eligible.eq(nonempty & runnable & (freed | ~asleep)),
             may_issue.eq(
                 self.ready & ~self.crowded & (outstanding != config.messages_in_flight)
                 & ~just_issued.any() & ~taken & ~self.verdicts.valid),
@@ -219,7 +224,7 @@ class CommandQueues(wiring.Component):
         m.d.sync += [
             ended_before.eq(self.completed.en),
             undone_before.eq(returned | vanished),
-            dropped_before.eq(dropped),
+            dropped_before.eq(dropped | unfetched),
             outstanding.eq(outstanding + just_issued[0]
                            - (ended_before + undone_before + dropped_before)),
             just_issued.eq(Cat(issuing, just_issued[0])),
@@ -229,14 +234,14 @@ class CommandQueues(wiring.Component):
         fetch = Signal()
         m.d.comb += [
             turns.eligible.eq(eligible),
-            fetch.eq(may_issue & turns.any & ~fetched),
+            fetch.eq(may_issue & turns.any & ~fetching & ~fetched),
             read.addr.eq(Cat(issued[turns.chosen][:index_bits], turns.chosen)),
         ]
 
         # A command that finds everything idle becomes the request at once. Its queue has room.
         shortcut = Signal()
         m.d.comb += shortcut.eq(
-            self.push.en & may_issue & ~turns.any & ~fetched & ~occupied
+            self.push.en & may_issue & ~turns.any & ~fetching & ~fetched & ~occupied
             & quiet.bit_select(self.push.partition, 1))
         issuer = Signal(config.partition_bits)
         m.d.comb += [
@@ -245,26 +250,31 @@ class CommandQueues(wiring.Component):
             turns.issued.en.eq(issuing),
             turns.issued.partition.eq(issuer),
         ]
+        m.d.sync += just_issuer.eq(issuer)
 
         with m.If(advance):
             m.d.sync += [
-                occupied.eq(fetched | shortcut),
+                occupied.eq((fetched & ~unfetched) | shortcut),
                 follows_own.eq(fetched & (fetched_partition == current.partition)),
                 fetched.eq(0),
             ]
-            # Chosen behind the flops: block RAM has some, and is slow in front of them.
-            m.d.sync += [
-                was_fetched.eq(fetched),
-                current.partition.eq(Mux(fetched, fetched_partition, self.push.partition)),
-                queued_command.eq(fetched_command),
-                pushed_command.eq(self.push.command),
-            ]
-        m.d.comb += current.command.eq(Mux(was_fetched, queued_command, pushed_command))
+            with m.If(fetched):
+                m.d.sync += [
+                    current.partition.eq(fetched_partition),
+                    current.command.eq(fetched_command),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    current.partition.eq(self.push.partition),
+                    current.command.eq(self.push.command),
+                ]
         with m.If(dropped):
             m.d.sync += occupied.eq(0)
+        m.d.sync += [fetching.eq(fetch), read_command.eq(read.data)]
         with m.If(fetch):
-            m.d.sync += [fetched.eq(1), fetched_partition.eq(turns.chosen),
-                           fetched_command.eq(read.data)]
+            m.d.sync += fetched_partition.eq(turns.chosen)
+        with m.If(fetching):
+            m.d.sync += [fetched.eq(1), fetched_command.eq(read_command)]
 
         # Waking. What happens while a request is being decided on older facts counts, too.
         decided_dst = Signal(config.id_bits)
@@ -286,10 +296,11 @@ class CommandQueues(wiring.Component):
         for p in everyone:
             # What need not be quick wakes a cycle later, when it can be seen for sure.
             m.d.sync += nudged[p].eq(self.wake_all | self.nudge[p] | self.cancel[p])
-            m.d.comb += woken[p].eq(
-                nudged[p] | drained[p] | overdue[p]
-                | (self.wake_freed.en & (self.wake_freed.id == wait_id[p]))
-                | (released & (released_id == wait_id[p])))
+            m.d.comb += [
+                freed[p].eq(self.wake_freed.en & (self.wake_freed.id == wait_id[p])),
+                woken[p].eq(nudged[p] | drained[p] | overdue[p] | freed[p]
+                            | (released & (released_id == wait_id[p]))),
+            ]
             with m.If(woken[p]):
                 m.d.sync += asleep[p].eq(0)
             with m.If(self.requests.valid & (current.partition == p)):
@@ -314,7 +325,7 @@ class CommandQueues(wiring.Component):
         for p in everyone:
             mine = Signal(name=f"verdict_{p}")
             m.d.comb += mine.eq(self.verdicts.valid & (verdict.partition == p))
-            with m.If(issuing & (issuer == p)):
+            with m.If(just_issued[0] & (just_issuer == p)):
                 m.d.sync += issued[p].eq(issued[p] + 1)
             with m.If(mine & verdict.accepted):
                 m.d.sync += [
@@ -355,7 +366,8 @@ class CommandQueues(wiring.Component):
             # In reset, what is queued vanishes; what was issued comes back or is dropped first.
             # Nothing is issued from the second cycle on.
             m.d.sync += in_reset[p].eq(self.resetting[p])
-            with m.If(in_reset[p] & self.resetting[p] & (issued[p] == done[p])):
+            with m.If(in_reset[p] & self.resetting[p] & ~just_issued[0]
+                      & (issued[p] == done[p])):
                 m.d.sync += pushed[p].eq(done[p])
             with m.If(self.resetting[p]):
                 m.d.sync += [

@@ -471,22 +471,22 @@ class WriteSignature(wiring.Signature):
     -------
     some : Out(1)
         High in every cycle in which a bit of `strobe` is.
-    word : Out(page.word_bits)
-        Number of the word that is written: byte offset / 4. Valid with `strobe`, and in the cycle
-        after it.
+    oncoming : Out(struct {en, word})
+        What `word` was in the last cycle with `en` is the number (byte offset / 4) of the word that
+        is written, in the cycle of `strobe` and in the next one.
     strobe : Out(page.strobes)
         A bit for each writable register, high for one cycle: the one after the later of the
         handshakes on AW and W. At most one bit is high.
     <number> : Out(number_bits)
-        Valid as `word`.
+        Valid with `strobe`, and in the cycle after it.
     data : Out(32)
-        The word written, valid as `word`. Bits without a field are as software wrote them.
+        The word written, valid in the same cycles. Bits without a field are as software wrote them.
     """
 
     def __init__(self, page: Page, number: str, number_bits: int) -> None:
         super().__init__({
             "some": Out(1),
-            "word": Out(page.word_bits),
+            "oncoming": Out(data.StructLayout({"en": 1, "word": page.word_bits})),
             "strobe": Out(page.strobes),
             number: Out(number_bits),
             "data": Out(WORD_BITS),
@@ -703,10 +703,13 @@ class RegisterBank(wiring.Component):
                 taken_whole.eq(bus.wstrb.all()),
             ]
         taken = self._decode(taken_address, taken_prot)
+        oncoming_word = self._decode(bus.awaddr, bus.awprot).word
         m.d.comb += [
             self.partition_write.partition.eq(taken.partition),
-            self.partition_write.word.eq(taken.word),
-            self.manager_write.word.eq(taken.word),
+            self.partition_write.oncoming.word.eq(oncoming_word),
+            self.manager_write.oncoming.word.eq(oncoming_word),
+            self.partition_write.oncoming.en.eq(bus.awready),
+            self.manager_write.oncoming.en.eq(bus.awready),
             self.partition_write.data.eq(taken_word),
             self.manager_write.index.eq(taken_index),
             self.manager_write.data.eq(taken_word),

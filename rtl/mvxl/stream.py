@@ -162,15 +162,27 @@ class Queue(wiring.Component):
             fetched = Signal()  # the memory's output register holds an entry
             m.d.comb += pop.eq(nonempty & (~fetched | (0 if self._leisurely else drained)))
             row = Signal(self._shape)
-            m.d.sync += fetched.eq(pop | (fetched & ~drained))
             with m.If(pop):
                 m.d.sync += row.eq(read.data)
-            available, oldest = fetched, row
+            if waits:
+                # A second row of flops, so that nothing but the memory is in front of the first:
+                # it is slow from clock to output.
+                available = Signal()
+                oldest = Signal(self._shape)
+                m.d.sync += [
+                    fetched.eq(pop | (fetched & ~(available & drained))),
+                    available.eq(fetched & ~(available & drained)),
+                    oldest.eq(row),
+                ]
+            else:
+                m.d.sync += fetched.eq(pop | (fetched & ~drained))
+                available, oldest = fetched, row
         else:
             m.d.comb += pop.eq(nonempty & drained)
-            available, oldest = nonempty, read.data
+            fetched = available = nonempty
+            oldest = read.data
         if self._bypass:
-            m.d.comb += passing.eq(self.i.valid & ~nonempty & ~available & drained)
+            m.d.comb += passing.eq(self.i.valid & ~nonempty & ~fetched & drained)
         if waits:
             with m.If(self.o.ready):
                 m.d.sync += self.o.valid.eq(0)
