@@ -400,6 +400,7 @@ class Told:
     name: str
     number: int
     word: int
+    place: int              #: the number of the word in its page
 
 
 @dataclass
@@ -424,14 +425,14 @@ class Violation:
 
 @dataclass
 class Trace:
-    """What was seen, and what was set: a vector of frozen pages, and for which (partition, index,
-    word, whether it is the manager's page) hardware supplied values, and early ones, in each
-    cycle."""
+    """What was seen, and what was set: a vector of frozen pages, for which (partition, index,
+    word) hardware supplied values, and early ones, and whose it was told ahead, in each cycle."""
 
     told: list[Told] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
-    supplied_for: list[tuple[int, int, int, int]] = field(default_factory=list)
-    early_supplied_for: list[tuple[int, int, int, int]] = field(default_factory=list)
+    supplied_for: list[tuple[int, int, int]] = field(default_factory=list)
+    early_supplied_for: list[tuple[int, int, int]] = field(default_factory=list)
+    ahead: list[int] = field(default_factory=list)
     frozen: list[int] = field(default_factory=list)
 
 
@@ -469,6 +470,9 @@ class Bench:
         self.seed = seed
         self.bank = watched(module)(config)
         self.pages = {False: self.bank.map.partition, True: self.bank.map.manager}
+        # Of the page whose strobe was high in the cycle before: its number, word and data.
+        self._told_before: dict[bool, tuple[int, int, int]] = {}
+        self._oncoming = {False: 0, True: 0}
         self._early_masks = {manager: self._early_mask(manager) for manager in (False, True)}
 
     def _early_mask(self, manager: bool) -> int:
@@ -513,7 +517,8 @@ class Bench:
         bus, bank = self.bank.bus, self.bank
         addressed = given = answered = 0
         read_addressed = read_answered = 0
-        asked = [(0, 0, 0, 0)] * 2
+        asked = [(0, 0, 0)] * 2
+        self._told_before = {}
         junk = random.Random(self.seed)
         cycle = 0
         while answered < len(writes) or read_answered < len(reads) or clears:
@@ -559,7 +564,8 @@ class Bench:
                     ctx.set(flags, self._are_shown(manager, cycle))
             asked.pop(0)
             asked.append((ctx.get(bank.read_partition), ctx.get(bank.read_index),
-                          ctx.get(bank.read_word), ctx.get(bank.read_manager)))
+                          ctx.get(bank.read_word)))
+            trace.ahead.append(ctx.get(bank.read_ahead))
 
             b = writes[answered] if answered < len(writes) else None
             r = reads[read_answered] if read_answered < len(reads) else None
@@ -588,6 +594,8 @@ class Bench:
             assert not (ctx.get(bank.ram_written) and ctx.get(bank.ram_read)), \
                 "the RAM is written while it is read"
             self._record_strobes(ctx, trace, cycle)
+            if cycle in reset_cycles:
+                self._told_before = {}
             if aw_valid and ctx.get(bus.awready):
                 aw.addressed = cycle
                 addressed += 1
@@ -619,10 +627,19 @@ class Bench:
                 (False, self.bank.partition_write, "partition"),
                 (True, self.bank.manager_write, "index")):
             bits = ctx.get(Value.cast(write.strobe))
+            place = self._oncoming[manager]
+            told = (ctx.get(getattr(write, number)), place, ctx.get(write.data))
+            oncoming = ctx.get(write.oncoming)
+            if oncoming.en:
+                self._oncoming[manager] = oncoming.word
+            assert self._told_before.get(manager, told) == told, "what is written does not stay"
+            self._told_before.pop(manager, None)
+            if bits:
+                self._told_before[manager] = told
             for position, name in enumerate(dict(write.strobe.shape())):
                 if bits >> position & 1:
                     trace.told.append(Told(cycle, manager, name, ctx.get(getattr(write, number)),
-                                           ctx.get(write.data)))
+                                           ctx.get(write.data), place))
         for is_write, violation in ((True, self.bank.write_violation),
                                     (False, self.bank.read_violation)):
             if ctx.get(violation.en):
@@ -642,7 +659,7 @@ class Bench:
         place = self._flags(manager).shape()[SHARED.get(name, name)].offset
         return bool(self._are_shown(manager, cycle) >> place & 1)
 
-    def _supplies(self, manager: bool, asked: list[tuple[int, int, int, int]], cycle: int) -> int:
+    def _supplies(self, manager: bool, asked: list[tuple[int, int, int]], cycle: int) -> int:
         """All values of a page, for what was asked two cycles before and in the cycle before."""
         size = self._values(manager).shape().size
         late, early = (_supplied(self.seed, manager, which[manager], which[2], cycle, size)
@@ -755,7 +772,8 @@ def check(bench: Bench, model: Model, writes: list[Write], reads: list[Read],
             continue
         changes.append((later, later + 2, place, write.word))
         strobe = next(told, None)
-        assert strobe == Told(later + 1, place.manager, place.name, strobe.number, write.word)
+        assert strobe == Told(later + 1, place.manager, place.name, strobe.number, write.word,
+                              place.offset // 4)
         if not place.manager or place.in_array:
             assert strobe.number == place.number, write
     assert next(told, None) is None, "a strobe without a write"
@@ -784,10 +802,10 @@ def check(bench: Bench, model: Model, writes: list[Write], reads: list[Read],
             early = bench.pages[place.manager][place.name].early
             sampled = read.addressed + (2 if early else 3)
             asked = (trace.early_supplied_for if early else trace.supplied_for)[sampled]
-            assert asked[3] == place.manager, (read, "of the other kind")
             number = place.number
             if place.manager and not place.in_array:
                 number = asked[1]
+            assert trace.ahead[read.addressed] == number, (read, "told ahead of another")
             expected = (VERSION_WORD if place.access == "constant" else
                         bench.value(place.manager, number, place.offset // 4, place.name, sampled)
                         & place.mask)
@@ -1244,8 +1262,32 @@ PLANTED = [
      "cycles of a clear on a quiet bus"),
     ("word-of-the-read", "self.read_word.eq(target.word)", "self.read_word.eq(target.word >> 1)",
      "Read"),
-    ("page-of-the-other-kind", "self.read_manager.eq(target.in_manager)",
-     "self.read_manager.eq(taken)", "of the other kind"),
+    ("ahead-of-the-other-kind", "Mux(here_next.in_manager, index_next, here_next.partition)",
+     "Mux(here_next.in_manager, here_next.partition, index_next)", "told ahead of another"),
+    ("ahead-only-of-partitions", "Mux(here_next.in_manager, index_next, here_next.partition)",
+     "here_next.partition", "told ahead of another"),
+    ("ahead-a-cycle-late", "        here_next = self._decode(bus.araddr, bus.arprot)\n"
+     "        index_next = self._index(here_next.word)\n"
+     "        m.d.comb += self.read_ahead.eq(\n"
+     "            Mux(here_next.in_manager, index_next, here_next.partition))",
+     "        here_next = self._decode(bus.araddr, bus.arprot)\n"
+     "        index_next = self._index(here_next.word)\n"
+     "        m.d.comb += self.read_ahead.eq(Mux(\n"
+     "            self._decode(address, prot).in_manager, self.read_index,\n"
+     "            self._decode(address, prot).partition))", "told ahead of another"),
+    ("number-goes-with-the-strobe", "with m.If(bus.awready):\n            m.d.sync += [\n"
+     "                taken_address", "with m.If(bus.awready | bus.bvalid):\n"
+     "            m.d.sync += [\n                taken_address", "does not stay"),
+    ("oncoming-by-the-data", "self.partition_write.oncoming.en.eq(bus.awready)",
+     "self.partition_write.oncoming.en.eq(bus.wready)", "Told"),
+    ("oncoming-a-cycle-late", "self.manager_write.oncoming.en.eq(bus.awready)",
+     "self.manager_write.oncoming.en.eq(bus.bvalid)", "Told|does not stay"),
+    ("oncoming-goes-with-the-strobe", "self.manager_write.oncoming.en.eq(bus.awready)",
+     "self.manager_write.oncoming.en.eq(bus.awready | bus.bvalid)", "does not stay"),
+    ("oncoming-of-the-one-before", "oncoming_word = self._decode(bus.awaddr, bus.awprot).word",
+     "oncoming_word = taken.word", "Told"),
+    ("data-goes-with-the-strobe", "with m.If(bus.wready):", "with m.If(bus.wready | bus.bvalid):",
+     "does not stay"),
     ("cleared-to-zero", "self._reset_word(m, row))", "0)", "reset values"),
     ("no-word-is-early", "early_words) if register.early", "early_words) if 0", "Read"),
     ("every-word-is-early", "early_words) if register.early", "early_words) if 1",
