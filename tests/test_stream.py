@@ -105,7 +105,7 @@ FAULTS = [
      "pop.eq(nonempty & ~fetched & self.o.ready)", SOON),
     ("fetched-lost", block_queue, "row = Signal(self._shape)",
      "row = Signal(self._shape)\n            m.d.sync += row.eq(read.data)", ORDER),
-    ("skid-always-ready", skid_buffer, "self.i.ready.eq(~spare_valid)", "self.i.ready.eq(1)",
+    ("skid-always-ready", skid_buffer, "self.i.ready.eq(free)", "self.i.ready.eq(1)",
      ROOM),
     ("skid-spare-lost", skid_buffer, "spare_valid.eq(1)", "spare_valid.eq(0)", ROOM),
     ("skid-spare-overtaken", skid_buffer, "            with m.If(spare_valid):\n",

@@ -380,6 +380,10 @@ class CompletionUnit(wiring.Component):
         releasing_orphan = Signal()
         ripe = Signal()             # the oldest one was it in the cycle before, too
         m.d.sync += ripe.eq(in_flight.o.valid & ~done & ~has_orphans)
+        m.d.comb += [
+            self.releases.payload.count.eq(head.count),
+            self.releases.payload.position.eq(head.next_position),
+        ]
         with m.If(has_orphans):
             m.d.comb += [
                 self.releases.valid.eq(releasing_orphan & orphan_holds),
@@ -389,8 +393,6 @@ class CompletionUnit(wiring.Component):
             m.d.comb += [
                 self.releases.payload.dst_id.eq(head.dst_id),
                 self.releases.payload.advance.eq(published),
-                self.releases.payload.count.eq(head.count),
-                self.releases.payload.position.eq(head.next_position),
             ]
 
         end_there = Signal()

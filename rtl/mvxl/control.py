@@ -328,13 +328,11 @@ class Control(wiring.Component):
         word = registers["command"].view(write.data)
         pushing = Signal()
         rejecting = Signal()
-        frozen = Signal()
         m.d.comb += [
             pushing.eq(strobe.command | strobe.grant_command | strobe.mvxl_command),
-            frozen.eq(self.resetting.bit_select(write.partition, 1)),
-            self.push.en.eq(pushing & ready & ~frozen),
+            self.push.en.eq(pushing & ready),
             self.push.partition.eq(write.partition),
-            rejecting.eq(pushing & ~frozen
+            rejecting.eq(pushing
                          & (~ready | self.full.bit_select(write.partition, 1))),
             command.wait.eq(word.wait & ~strobe.mvxl_command),
             command.fence.eq(word.fence & ~strobe.grant_command),
@@ -437,6 +435,8 @@ class Control(wiring.Component):
         self._sizes(m, value.config)
         shown = bank.partition_shown
         m.d.comb += [value.completed.count.eq(self.completed_count), shown.completed.eq(1)]
+        for name in ("status", "irq_state", "receive_status", "release_status"):
+            m.d.comb += shown[name].eq(1)
         for name in ("event_info", "event_id", "event_offset", "event_count"):
             m.d.comb += shown[name].eq(self.event_there)
 
@@ -971,6 +971,9 @@ class Control(wiring.Component):
             self._asked_taken.eq(taken & ~changing & ~moving),
             # A change of the table may help, or end, any wait, and so does the memory's end.
             self.wake_all.eq(self.room_freed | self._change_taken | self.down),
+        ]
+        # Late, but never in the cycle of another verdict.
+        m.d.sync += [
             self.wake_changed.en.eq(taken & ((order.kind == OrderKind.REWIND)
                                              | (order.kind == OrderKind.CONSUME))),
             self.wake_changed.id.eq(order.id),

@@ -284,7 +284,9 @@ class EventUnit(wiring.Component):
         m.d.comb += read_origin.addr.eq(Cat(popped_row, popped_by))
 
         # Slots for own completions.
-        unused = Signal()       # a command ends without an event
+        ends_unused = Signal()
+        unused = Signal()       # a command has ended without an event
+        m.d.sync += unused.eq(ends_unused)
         for p in everyone:
             used = Signal(range(own_slots + 1), name=f"used_{p}")
             m.d.comb += self.event_room[p].eq(used <= own_slots - 3)
@@ -336,7 +338,7 @@ class EventUnit(wiring.Component):
                 m.d.comb += [
                     pushing_own.eq(1),
                     pushing.eq(done.command & ~done.dropped & done.event),
-                    unused.eq(done.command & ~pushing),
+                    ends_unused.eq(done.command & ~pushing),
                 ]
                 with m.If(done.reserved):
                     m.next = "RECEIVER"

@@ -326,7 +326,8 @@ class FrontEnd(wiring.Component):
         next_at_source = Signal()
         used = Signal(OFFSET_BITS)  # what comes before the range that is checked
         m.d.comb += next_at_source.eq(starting | (is_mvxl & (step == _MVXL_STEP - 3)))
-        m.d.sync += at_source.eq(next_at_source)
+        # A cycle longer for a move, whose offset is 0 then.
+        m.d.sync += at_source.eq(next_at_source | (is_move & at_source & (step == 1)))
         with m.If(next_at_source):
             m.d.sync += used.eq(command.src_offset)
         with m.Elif(is_given):
@@ -355,17 +356,21 @@ class FrontEnd(wiring.Component):
             has_moved.eq(moving_on | (has_moved & ~starting)),
         ]
         with m.If(next_at_source):
-            m.d.sync += position.eq(Mux(starting & order_first, 0, command.src_offset))
+            m.d.sync += position.eq(command.src_offset)
+        with m.Elif(is_move):
+            m.d.sync += position.eq(0)
         with m.Elif(is_mvcl):
             m.d.sync += position.eq(command.dst_offset)
         with m.Elif(under_grant):
             m.d.sync += position.eq(Mux(has_moved, moved_position, grant.position))
-        with m.Elif(lock.capture & ~is_move):
+        with m.Elif(lock.capture):
             m.d.sync += position.eq(lock.position)
         in_bytes = Const(0, ENTRY_UNIT_BYTES.bit_length() - 1)
+        limited = Signal()      # under a grant, when its limit is there
+        m.d.sync += limited.eq(under_grant & ~starting)
         m.d.comb += [
             bounds.en.eq(~at_decision),
-            bounds.limit.eq(Mux(under_grant, self.grant_limit, Cat(in_bytes, entry.length))),
+            bounds.limit.eq(Mux(limited, self.grant_limit, Cat(in_bytes, entry.length))),
             bounds.used.eq(used),
             bounds.count.eq(count),
             bounds.offset.eq(position),
@@ -704,13 +709,12 @@ class FrontEnd(wiring.Component):
         second = Signal()
         went_round = Signal()
         agent = Signal(config.user_bits)
-        piece_less_1 = Signal(OFFSET_BITS)
+        piece_less_1 = Signal(OFFSET_BITS)          # its bytes, less 1
         in_block = Signal(config.block_log2 + 1)    # its last byte, if it is short
         source_lane = Signal(config.size_log2)
         destination_lane = Signal(config.size_log2)
         start = Signal(config.base_bits)
         start_byte = Signal(config.block_log2)     # of the piece, in its block
-        second_last = Signal(OFFSET_BITS)
         span = self.writes.payload
         m.d.sync += [
             first.eq(moves),
@@ -723,11 +727,11 @@ class FrontEnd(wiring.Component):
                 agent.eq(self.reads.payload.agent),
                 source_lane.eq(src_address[:config.size_log2]),
                 start.eq(entry.base),
-                second_last.eq(beyond),
+                piece_less_1.eq(Mux(goes_round, bounds.to_last, count_less_1)),
             ]
+        with m.Else():
+            m.d.sync += piece_less_1.eq(beyond)
         m.d.comb += [
-            piece_less_1.eq(Mux(second, second_last, Mux(
-                went_round, bounds.to_last, count_less_1))),
             self.writes.valid.eq(first | second),
             span.agent.eq(agent),
             # Not from `last`, which takes its time.

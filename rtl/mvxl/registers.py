@@ -858,14 +858,14 @@ class RegisterBank(wiring.Component):
             self.read_violation.partition.eq(target.partition),
             self.read_violation.address.eq(address[:self.map.partition.offset_bits]),
         ]
-        # Two to a flop: no more logic than that fits behind a memory.
+        # Four to a flop: no more logic than that fits behind a memory.
         caught = []
-        for first in range(0, len(early_words), 2):
-            pair = Signal(WORD_BITS, name=f"caught_{first}")
-            m.d.sync += pair.eq(_any_of(
+        for first in range(0, len(early_words), 4):
+            four = Signal(WORD_BITS, name=f"caught_{first}")
+            m.d.sync += four.eq(_any_of(
                 Mux(chosen, word, 0) for chosen, word in
-                zip(what.shown_early[first:first + 2], early_words[first:first + 2])))
-            caught.append(pair)
+                zip(what.shown_early[first:first + 4], early_words[first:first + 4])))
+            caught.append(four)
         with m.If(steps[2]):
             m.d.sync += [
                 bus.rdata.eq(Mux(is_shown, _any_of([

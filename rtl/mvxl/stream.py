@@ -39,18 +39,19 @@ class SkidBuffer(wiring.Component):
         m = Module()
         spare = Signal(self._shape)
         spare_valid = Signal()
+        free = Signal(init=1)       # not spare_valid: a flop of its own, because much hangs on both
 
-        m.d.comb += self.i.ready.eq(~spare_valid)
+        m.d.comb += self.i.ready.eq(free)
         with m.If(self.o.ready | ~self.o.valid):
             m.d.sync += self.o.valid.eq(spare_valid | self.i.valid)
-            m.d.sync += spare_valid.eq(0)
+            m.d.sync += [spare_valid.eq(0), free.eq(1)]
             with m.If(spare_valid):
                 m.d.sync += self.o.payload.eq(spare)
             with m.Else():
                 m.d.sync += self.o.payload.eq(self.i.payload)
         with m.Elif(self.i.valid & self.i.ready):
             m.d.sync += spare.eq(self.i.payload)
-            m.d.sync += spare_valid.eq(1)
+            m.d.sync += [spare_valid.eq(1), free.eq(0)]
         return m
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -67,14 +67,11 @@ class Watchdog(wiring.Component):
         m = Module()
         watching = Signal()     # otherwise an epoch never ends
         epoch_cycles = Signal(TIMEOUT_BITS)
-        cycle = Signal(TIMEOUT_BITS, init=1)    # of the epoch, counted from 1
+        next_cycle = Signal(TIMEOUT_BITS, init=2)   # of the epoch, counted from 1
         still = Signal(len(CHANNELS))           # due and not moving, in this cycle
         still_before = Signal(len(CHANNELS), init=-1)   # and in every one of the epoch before it
-        ends = Signal()
-        m.d.comb += [
-            still.eq(self.due & ~self.moved & still_before),
-            ends.eq(cycle == epoch_cycles),
-        ]
+        ends = Signal()         # it is the epoch's last cycle
+        m.d.comb += still.eq(self.due & ~self.moved & still_before)
 
         with m.If(self.timeout.en):
             m.d.sync += [
@@ -82,9 +79,15 @@ class Watchdog(wiring.Component):
                 epoch_cycles.eq(self.timeout.cycles),
             ]
         with m.If(self.timeout.en | ~watching | self.down | ends):
-            m.d.sync += [cycle.eq(1), still_before.eq(-1)]
+            m.d.sync += [
+                next_cycle.eq(2),
+                ends.eq(Mux(self.timeout.en, self.timeout.cycles, epoch_cycles) == 1),
+                still_before.eq(-1),
+            ]
         with m.Else():
-            m.d.sync += [cycle.eq(cycle + 1), still_before.eq(still)]
+            m.d.sync += [
+                next_cycle.eq(next_cycle + 1), ends.eq(next_cycle == epoch_cycles),
+                still_before.eq(still)]
 
         with m.If(self.down):
             with m.If(self.up):
