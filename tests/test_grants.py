@@ -48,18 +48,21 @@ class Driver:
         # What of `moved`, and of the grant that is given, is there in the cycle behind.
         self.lasting: dict[str, int] | None = None
         self.given: dict[str, int] | None = None
-        self.hidden = 0         # due in this cycle
+        self.hidden = self.still_hidden = 0     # due in this cycle, and in the next one besides
+        self.fresh_before = 0   # in the cycle before
 
     async def cycle(self, cycles: int = 1) -> None:
         for _ in range(cycles):
-            _, _, lapsed, give, hidden = await self.ctx.tick().sample(
-                self.unit.lapsed, self.unit.give, self.unit.hidden)
+            _, _, lapsed, give, hidden, self.fresh_before = await self.ctx.tick().sample(
+                self.unit.lapsed, self.unit.give, self.unit.hidden, self.unit.fresh)
             assert hidden == self.hidden, "hidden behind a new grant"
-            self.hidden = give.en << give.partition if not self.ctx.get(self.reset) else 0
+            given = give.en << give.partition
+            self.hidden, self.still_hidden = given | self.still_hidden, given
+            if self.ctx.get(self.reset):
+                self.hidden = self.still_hidden = 0
             if lapsed.en:
                 self.lapses.append(lapsed.partition)
             self.now += 1
-            self.ctx.set(self.unit.rest, 1)
             for signal in self.pulsed:
                 self.ctx.set(signal, {})
             self.pulsed = []
@@ -90,7 +93,6 @@ class Driver:
     def look(self, partition: int) -> None:
         """The front end looks at the partition from now on; the next cycle is the first one."""
         self.ctx.set(self.unit.partition, partition)
-        self.ctx.set(self.unit.rest, 0)
 
     def give(self, partition: int = 0, kind: GrantKind = ENGINE, *, src_id: int = SRC,
              dst_id: int = DST, **grant: Any) -> None:
@@ -120,28 +122,31 @@ class Driver:
         await self.cycle()
 
     async def looked_up(self, partition: int, releasing: int = 1) -> Any:
-        """(grant, limit, moving) for the front end: some of it two cycles later, the rest three."""
+        """(grant, limit, moving) for the front end: the grant two cycles later, the rest four."""
         get, unit = self.ctx.get, self.unit
         self.look(partition)
         self.ctx.set(unit.releasing, releasing)
         await self.cycle(2)
-        first = get(unit.grant)
-        await self.cycle()
         grant = get(unit.grant)
-        for name in ("token", "src_address", "dst_id", "receiver", "notify"):
-            assert first[name] == grant[name], "the record, two cycles later"
+        await self.cycle(2)
+        assert grant == get(unit.grant), "the record, two cycles later"
         return grant, get(unit.limit), get(unit.moving)
 
     async def shown(self, partition: int) -> Any:
-        """(grant, target), a cycle later."""
+        """(grant, target), two cycles later."""
         self.ctx.set(self.unit.reader, partition)
-        await self.cycle()
+        await self.cycle(2)
         return self.ctx.get(self.unit.shown), self.ctx.get(self.unit.shown_target)
 
-    def shown_acknowledged(self, partition: int) -> int:
-        """What is known to be acknowledged: nothing, if its GRANT is not through."""
-        self.ctx.set(self.unit.reader, partition)
-        if self.ctx.get(self.unit.fresh) >> partition & 1:
+    async def shown_acknowledged(self, partition: int) -> int:
+        """What is known to be acknowledged: nothing, if its GRANT is not through.
+
+        It is there at once if the reader is at that partition.
+        """
+        if self.ctx.get(self.unit.reader) != partition:
+            self.ctx.set(self.unit.reader, partition)
+            await self.cycle(2)
+        if self.fresh_before >> partition & 1:
             return 0
         return self.ctx.get(self.unit.shown_acknowledged)
 
@@ -224,8 +229,8 @@ async def shown_from_the_next_cycle_on(unit: Driver) -> None:
             unit.look(p)
             await unit.cycle(3)
             unit.give(p, src_address=number, receiver=p, target={"address": 5 + number})
-            await unit.cycle(3)
-            unit.ctx.set(unit.unit.reader, (p + 1) % unit.config.partitions)
+            # The last cycle in which it is hidden, and the first one in which it is read.
+            await unit.cycle(4)
             shown, target = unit.ctx.get(unit.unit.shown), unit.ctx.get(unit.unit.shown_target)
             assert (shown.token, shown.src_address, target.address) == (
                 number, number, 5 + number), "the record"
@@ -235,6 +240,33 @@ async def shown_from_the_next_cycle_on(unit: Driver) -> None:
 
 def test_a_new_grant_is_shown(name: str) -> None:
     simulate(shown_from_the_next_cycle_on, name)
+
+
+async def shown_in_turn(unit: Driver) -> None:
+    """What is shown is of the reader of two cycles before, whoever it was in the next one."""
+    dice = random.Random(1)
+    everyone = range(unit.config.partitions)
+    for p in everyone:
+        await unit.granted(p, src_address=0x100 + p, dst_id=p % 4, target={"address": 0x200 + p})
+        unit.pulse("started", p)
+        await unit.cycle()
+        await unit.through(p, good=1, count=10 + p)
+    readers = [dice.choice(everyone) for _ in range(2)]
+    for cycle in range(40):
+        if cycle >= 2:
+            p = readers[-2]
+            shown, target = unit.ctx.get(unit.unit.shown), unit.ctx.get(unit.unit.shown_target)
+            assert (shown.token, shown.src_address, shown.dst_id) == (1, 0x100 + p, p % 4), \
+                "the record"
+            assert target.address == 0x200 + p, "the target"
+            assert unit.ctx.get(unit.unit.shown_acknowledged) == 10 + p, "acknowledged"
+        readers.append(dice.choice(everyone))
+        unit.ctx.set(unit.unit.reader, readers[-1])
+        await unit.cycle()
+
+
+def test_readers_change_in_every_cycle(name: str) -> None:
+    simulate(shown_in_turn, name)
 
 
 async def tokens_after_reset(unit: Driver) -> None:
@@ -505,7 +537,7 @@ async def acknowledges(unit: Driver) -> None:
             await unit.through(p, good=good, offset=offset, count=count)
             if good and offset <= known:
                 known = max(known, offset + count)
-            assert unit.shown_acknowledged(p) == known, "acknowledged"
+            assert await unit.shown_acknowledged(p) == known, "acknowledged"
             assert (await unit.looked_up(p))[1:] == (known, 0), "acknowledged"
             assert (await unit.looked_up(p, releasing=0))[1] == 0x9000_0001, "all that is granted"
         await unit.gone(p)
@@ -515,7 +547,7 @@ async def acknowledges(unit: Driver) -> None:
         unit.pulse("started")
         await unit.cycle()
         await unit.through(good=1, offset=offset, count=count)
-        assert unit.shown_acknowledged(0) == known, "acknowledged"
+        assert await unit.shown_acknowledged(0) == known, "acknowledged"
     # As fast as they can come.
     await unit.gone()
     await unit.granted()
@@ -526,7 +558,7 @@ async def acknowledges(unit: Driver) -> None:
         unit.pulse("moved", good=1, offset=10 * number, count=10)
         await unit.cycle(2)
     await unit.cycle()
-    assert unit.shown_acknowledged(0) == 30, "acknowledged"
+    assert await unit.shown_acknowledged(0) == 30, "acknowledged"
 
 
 def test_acknowledged(name: str) -> None:
@@ -540,25 +572,25 @@ async def inherits(unit: Driver) -> None:
         unit.pulse("started", p)
         await unit.cycle()
         await unit.through(p, good=1, count=77)
-        assert unit.shown_acknowledged(p) == 77, "of the grant before"
+        assert await unit.shown_acknowledged(p) == 77, "of the grant before"
         await unit.gone(p)
         unit.give(p)
-        await unit.cycle()
+        await unit.cycle(2)
         for _ in range(5):
-            assert unit.shown_acknowledged(p) == 0, "shows what the last grant moved"
+            assert await unit.shown_acknowledged(p) == 0, "shows what the last grant moved"
             _, limit, moving = await unit.looked_up(p)
             assert moving or not limit, "may be released with what the last one moved"
             assert moving, "its GRANT is not through"
         await unit.through(p, first=1, good=1, offset=3, count=9)
         assert (await unit.looked_up(p))[1:] == (0, 0), "of the grant before"
-        assert unit.shown_acknowledged(p) == 0
+        assert await unit.shown_acknowledged(p) == 0
         # It is moving until what it has acknowledged is known.
         unit.pulse("started", p)
         await unit.cycle(3)
         unit.ctx.set(unit.unit.releasing, 1)
         unit.pulse("moved", p, good=1, count=50)
         moving = []
-        for _ in range(6):
+        for _ in range(8):
             await unit.cycle()
             moving.append(unit.ctx.get(unit.unit.moving))
             assert moving[-1] or unit.ctx.get(unit.unit.limit) == 50, "of two times"
@@ -571,31 +603,54 @@ def test_a_new_grant_inherits_nothing(name: str) -> None:
 
 
 FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
-    ("token-repeats", tokens, "first.token.eq(self.grant.token + 1)",
-     "first.token.eq(self.grant.token)", "the token"),
-    ("token-of-the-front-end", tokens, "first.token.eq(self.grant.token + 1)",
-     "first.token.eq(given.token)", "the token"),
-    ("token-of-the-reset", tokens_after_reset, "written.first.token.eq(self.grant.token + 1),",
-     'written.first.token.eq(Mux(one := Signal(name="one"), self.grant.token, 0) + 1)]\n'
-     "            m.d.sync += one.eq(1)\n            m.d.comb += [", "the token"),
-    ("grant-a-cycle-late", tokens, "m.d.sync += rest_fetched.eq(self.rest)",
-     "fetched = Signal()\n        m.d.sync += [fetched.eq(self.rest), rest_fetched.eq(fetched)]",
-     "the token|the record"),
-    ("first-row-of-nobody", tokens, "Mux(given_before.en, given_before.partition << 1,",
-     "Mux(given_before.en, self.give.partition << 1,", "the token|the record"),
-    ("second-row-of-another", tokens, "Cat(Const(1, 1), self.give.partition)", "Const(1, 1)",
-     "the limit|the record"),
-    ("entry-of-a-cycle-later", tokens, "written.first.dst_id.eq(given_before.dst_id)",
-     "written.first.dst_id.eq(given.dst_id)", "the record"),
+    ("token-repeats", tokens, "token.eq(self.grant.token + 1)", "token.eq(self.grant.token)",
+     "the token"),
+    ("token-of-the-front-end", tokens, "token.eq(self.grant.token + 1)", "token.eq(given.token)",
+     "the token"),
+    ("token-of-the-reset", tokens_after_reset,
+     "records.write_data.token.eq(self.grant.token + 1),",
+     'records.write_data.token.eq(Mux(one := Signal(name="one"), self.grant.token, 0) + 1)]\n'
+     "        with m.If(given_before.en):\n            m.d.sync += one.eq(1)\n"
+     "        m.d.comb += [", "the token"),
+    ("record-a-cycle-late", tokens, "records.read_row[0].eq(self.partition),",
+     "records.read_row[0].eq(late := Signal.like(self.partition))]\n"
+     "        m.d.sync += late.eq(self.partition)\n        m.d.comb += [", "the token|the record"),
+    ("extent-a-cycle-late", tokens, "extents.read_row[0].eq(self.partition),",
+     "extents.read_row[0].eq(late := Signal.like(self.partition))]\n"
+     "        m.d.sync += late.eq(self.partition)\n        m.d.comb += [", "the record"),
+    ("record-of-nobody", tokens, "records.write_row.eq(given_before.partition)",
+     "records.write_row.eq(self.give.partition)", "the token|the record"),
+    ("record-too-early", tokens, "records.write_en.eq(given_before.en)",
+     "records.write_en.eq(self.give.en)", "the token|the record"),
+    ("extent-of-another", tokens, "extents.write_row.eq(self.give.partition)",
+     "extents.write_row.eq(0)", "the limit|the record"),
+    ("extent-too-late", tokens, "extents.write_en.eq(self.give.en)",
+     "extents.write_en.eq(given_before.en)", "the limit|the record"),
+    ("entry-of-a-cycle-later", tokens, "records.write_data.dst_id.eq(given_before.dst_id)",
+     "records.write_data.dst_id.eq(given.dst_id)", "the record"),
+    ("notify-of-a-cycle-later", tokens, "records.write_data.notify.eq(given_before.notify)",
+     "records.write_data.notify.eq(given.notify)", "the record"),
     ("not-hidden", shown_from_the_next_cycle_on,
-     "self.hidden.eq(given_before.en << given_before.partition)", "self.hidden.eq(0)",
+     "(given_before.en << given_before.partition) | given_earlier", "0", "hidden behind"),
+    ("hidden-for-a-cycle-only", shown_from_the_next_cycle_on,
+     "(given_before.en << given_before.partition) | given_earlier",
+     "given_before.en << given_before.partition", "hidden behind"),
+    ("hidden-a-cycle-late", shown_from_the_next_cycle_on,
+     "(given_before.en << given_before.partition) | given_earlier", "given_earlier",
      "hidden behind"),
     ("target-of-another", tokens, "targets.write_row.eq(given_before.partition)",
      "targets.write_row.eq(0)", "the target"),
     ("target-too-early", tokens, "targets.write_en.eq(given_before.en)",
      "targets.write_en.eq(self.give.en)", "the target"),
-    ("shown-of-the-front-end", tokens, "grants.read_row[1].eq(self.reader << 1)",
-     "grants.read_row[1].eq(self.partition << 1)", "the record"),
+    ("shown-of-the-front-end", tokens, "records.read_row[1].eq(self.reader)",
+     "records.read_row[1].eq(self.partition)", "the record"),
+    ("shown-a-cycle-late", shown_in_turn, "records.read_row[1].eq(self.reader)",
+     "records.read_row[1].eq(reader_before)", "the record"),
+    ("target-shown-a-cycle-late", shown_in_turn, "targets.read_row[0].eq(self.reader)",
+     "targets.read_row[0].eq(reader_before)", "the target"),
+    ("acknowledged-shown-a-cycle-early", shown_in_turn,
+     "acknowledged.read_row[1].eq(reader_earlier)", "acknowledged.read_row[1].eq(reader_before)",
+     "acknowledged"),
     ("free-at-once", states, "self.live | self.expired | self.ending | leaving",
      "self.live | self.expired | self.ending", "assert"),
     ("never-free", states, "with m.If(self.left.en & (self.left.partition == p)):",
@@ -682,11 +737,11 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("last-one's-shown", inherits, "self.fresh[p].eq(1), self", "self.fresh[p].eq(0), self",
      "shows what the last grant moved"),
     ("not-busy-in-time", inherits,
-     "self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),",
+     "self.moving.eq(was_moving.any() | self.busy.bit_select(self.partition, 1)),",
      "self.moving.eq(0),", "may be released"),
     ("at-rest-too-early", inherits,
-     "self.moving.eq(was_moving | self.busy.bit_select(self.partition, 1)),",
-     "self.moving.eq(self.busy.bit_select(self.partition, 1)),", "of two times"),
+     "self.moving.eq(was_moving.any() | self.busy.bit_select(self.partition, 1)),",
+     "self.moving.eq(was_moving[0] | self.busy.bit_select(self.partition, 1)),", "of two times"),
 ]
 
 
