@@ -39,8 +39,7 @@ FULL_TURN = 31
 WORD = 1 << 32
 
 #: What of a grant is told two cycles after it was asked for, and what a cycle later.
-GRANT_FIRST = ("token", "src_address", "dst_id", "receiver", "notify")
-GRANT_REST = ("position", "count", "tag")
+GRANT_TOLD = ("token", "src_address", "dst_id", "receiver", "notify", "position", "count", "tag")
 
 #: Cycles from the first one of a slot to its decision: of a request; of an MVXL; of an order; of
 #: RELEASE and END.
@@ -400,10 +399,9 @@ class Driver:
         self.model = Model(unit.config)
         self.now = 0
         self.between = False    # no slot is under way
-        # Of which partition a grant was asked for in the cycle before, as `show_record` has it.
-        self.asked = (0, 1, 0)
+        # Of which partitions grants were asked for in the cycles before, as `show_record` has it.
+        self.asked = [(0, 0)] * 2
         self.order_status: Status | None = None     # of the last order, or from the start
-        self.record: dict[str, Any] = {}    # the grant that is told
         self.due: dict[int, dict[str, Any]] = {}
         self.served_order = True    # the first turn is a request's
         self.verdicts: list[Verdict] = []
@@ -419,25 +417,29 @@ class Driver:
         self.shown = [(replace(grant) if grant is not None else None)
                       for grant in self.model.grants]
 
-    def show_record(self, partition: int, rest: int, releasing: int) -> None:
-        """What it tells of one partition, two cycles after that was asked for, in two parts."""
+    def show_record(self, asked: int, before: tuple[int, int]) -> None:
+        """What it tells of one partition, two cycles after that was asked for, and its limit, a cycle
+        later.
+
+        `before`: who was asked for then, and whether for a RELEASE.
+        """
         set_, dice = self.ctx.set, self.dice
-        grant = self.shown[partition] if partition < len(self.shown) else None
+        grant = self.shown[asked] if asked < len(self.shown) else None
         told = grant.record() if grant is not None else {
             "token": dice.choice((0, self.model.tokens[0])), "count": dice.getrandbits(9)}
-        self.record |= {name: told.get(name, 0) for name in (GRANT_REST if rest else GRANT_FIRST)}
-        if not rest:
-            self.record |= {name: dice.getrandbits(8) for name in GRANT_REST}
-        self.record |= {"src_id": dice.randrange(self.config.entries), "kind": dice.getrandbits(1)}
-        set_(self.unit.grant, Grant(self.config).const(self.record))
+        set_(self.unit.grant, Grant(self.config).const(
+            {name: told.get(name, 0) for name in GRANT_TOLD}
+            | {"src_id": dice.randrange(self.config.entries), "kind": dice.getrandbits(1)}))
+        set_(self.unit.moving, dice.getrandbits(1) if grant is None else grant.moving != 0)
+        partition, releasing = before
+        grant = self.shown[partition] if partition < len(self.shown) else None
         limit = dice.getrandbits(32)
-        if grant is not None and rest:
+        if grant is not None:
             if not releasing or grant.kind is GrantKind.CPU:
                 limit = grant.count
             elif not grant.moving:
                 limit = grant.acknowledged
         set_(self.unit.grant_limit, limit)
-        set_(self.unit.moving, dice.getrandbits(1) if grant is None else grant.moving != 0)
 
     def expect(self, cycle: int, **outputs: Any) -> None:
         self.due.setdefault(cycle, {}).update(outputs)
@@ -446,15 +448,15 @@ class Driver:
         unit = self.unit
         streams = (unit.verdicts, unit.proposed, unit.accepted, unit.reads, unit.writes)
         (_, _, looking, taken, order_taken, order_status, reserve, freed, freed_id, receiver,
-         sender, asked, second, releasing, give, target, leave, started, *rest) = await (
+         sender, asked, releasing, give, target, leave, started, *rest) = await (
              self.ctx.tick().sample(
             unit.looking, unit.requests.ready, unit.orders.ready, unit.order_status, unit.reserve,
             unit.freed, unit.freed_id, unit.quota_receiver, unit.quota_sender,
-            unit.grant_partition, unit.grant_rest, unit.releasing, unit.give, unit.target,
-            unit.leave, unit.mvxl_started, *(one.valid for one in streams),
+            unit.grant_partition, unit.releasing, unit.give, unit.target, unit.leave,
+            unit.mvxl_started, *(one.valid for one in streams),
             *(one.payload for one in streams)))
-        self.show_record(*self.asked)
-        self.asked = asked, second, releasing
+        self.show_record(self.asked[-1][0], self.asked[0])
+        self.asked = [*self.asked[1:], (asked, releasing)]
         valids, payloads = rest[:5], rest[5:]
         expected = self.due.pop(self.now, {})
         if not self.between:
@@ -472,7 +474,7 @@ class Driver:
         for name, event in (("leave", leave), ("mvxl_started", started)):
             assert (event.partition if event.en else None) == expected.get(name), \
                 f"{name} in its cycle"
-        assert (None if second else asked) == expected.get("asked"), "asks in its cycle"
+        assert asked == expected.get("asked", asked), "asks in its cycle"
         for name, value in expected.get("stays", {}).items():
             assert give.grant[name] == value, "the grant does not stay"
         assert bool(give.en) == ("give" in expected), "give in its cycle"
@@ -546,15 +548,15 @@ class Driver:
             self.expect(self.now, looking=True)
         if serves_order:
             assert task is not None
-            self.expect(self.now + 1, asked=task.partition)
             decision = (ENDING_CYCLES if task.kind in (OrderKind.RELEASE, OrderKind.END)
                         else ORDER_CYCLES)
             self._expect_order(task, self.now + decision)
         else:
             assert ask is not None
-            self.expect(self.now + 1, asked=ask.partition)
             decision = MVXL_CYCLES if ask.op == Op.MVXL.value else DECISION_CYCLES
             self._expect_request(ask, self.now + decision)
+        for step in range(1, decision + 2):
+            self.expect(self.now + step, asked=(task if serves_order else ask).partition)
         freed = False
         payload: dict[str, Any] = {}
         looked = self.model.look(ask) if ask is not None else (False, 0, 0)
@@ -563,11 +565,12 @@ class Driver:
         if not serves_order and self.verdicts[-1] is Status.OK:
             assert ask is not None
             self.model.accept(ask, looked)
-        # An order's row is looked up a cycle later than a request's.
-        release_step = 2 if serves_order else 1
+        # An order's row is looked up a cycle later than a request's. What advances a cursor is told
+        # two cycles before.
+        release_step = 2 if serves_order or payload.get("advance") else 1
         for step in range(decision + 1):
             self.surroundings(ask if step == decision - 1 and not serves_order else None)
-            if step == release_step - 1 and release is not None:
+            if step in (release_step - 2, release_step - 1) and release is not None:
                 self.ctx.set(self.unit.releases.payload, Release(self.config).const(
                     {"dst_id": release[0], "advance": 1, "count": payload["count"]}))
             elif step == release_step and release is not None:
@@ -1684,8 +1687,11 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "with m.Elif(0):\n            m.d.sync += used", "the order's status"),
     ("behind-nothing", checks(Op.SEND), "used.eq(lock.filled)",
      "used.eq(0)", DECISION),
-    ("grant-asked-for-late", grants, "self.grant_rest.eq(step != 1)",
-     "self.grant_rest.eq(step != 2)", "asks in its cycle"),
+    ("grant-asked-for-late", grants, "            self.grant_partition.eq(partition),\n",
+     "        ]\n        m.d.sync += self.grant_partition.eq(partition)\n        m.d.comb += [\n",
+     "asks in its cycle"),
+    ("grant-asked-for-too-short", grants, "self.grant_partition.eq(partition)",
+     "self.grant_partition.eq(Mux(at_decision, 0, partition))", "asks in its cycle"),
     ("position-behind-is-its-own", random_slots,
      "self.accepted.payload.next_position.eq(next_position)",
      "self.accepted.payload.next_position.eq(position)", "accepted"),

@@ -122,13 +122,13 @@ class Driver:
         await self.cycle()
 
     async def looked_up(self, partition: int, releasing: int = 1) -> Any:
-        """(grant, limit, moving) for the front end: the grant two cycles later, the rest four."""
+        """(grant, limit, moving) for the front end: the grant two cycles later, the rest three."""
         get, unit = self.ctx.get, self.unit
         self.look(partition)
         self.ctx.set(unit.releasing, releasing)
         await self.cycle(2)
         grant = get(unit.grant)
-        await self.cycle(2)
+        await self.cycle()
         assert grant == get(unit.grant), "the record, two cycles later"
         return grant, get(unit.limit), get(unit.moving)
 
