@@ -31,7 +31,7 @@ _OPS = {"send": Op.SEND, "mvcl": Op.MVCL, "grant": Op.GRANT, "mvxl": Op.MVXL, "r
 
 #: Local signals of the front end at which its equations are cut: they tell what a slot is for,
 #: and how far it is.
-_CUTS = ("step", "order_first", "at_decision", "at_source", "ordering", "is_send", "is_mvcl",
+_CUTS = ("step", "starting", "order_first", "at_decision", "at_source", "ordering", "is_send", "is_mvcl",
          "is_grant", "is_mvxl", "is_move", "is_ending", "is_given", "under_grant",
          "partition", "moves")
 
@@ -107,17 +107,19 @@ class RingSpec(Elaboratable):
         row_length, ring = given(row.length, own_row), given(row.ring, own_row)
         dst_offset, src_offset = (
             given(signal, time <= decision) for signal in (command.dst_offset, command.src_offset))
-        lock_position = given(lock.position, (time >= 2) & ~over)
-        filled = given(lock.filled, time == 1)      # in the cycle of the capture only
-        src_address = given(grant.src_address, (time >= 3) & ~over)
-        grant_position, grant_count = (
-            given(signal, (time >= 4) & ~over) for signal in (grant.position, unit.grant_limit))
+        lock_position, filled = (       # in the cycle of the capture only
+            given(signal, time == 1) for signal in (lock.position, lock.filled))
+        src_address, grant_position = (
+            given(signal, (time >= 3) & ~over) for signal in (grant.src_address, grant.position))
+        grant_count = given(unit.grant_limit, (time >= 4) & ~over)
         m.d.comb += [
             Assume(ResetSignal() == Initial()),
             decided.eq(time == decision),
             over.eq(time > decision + 1),
             local["step"].eq(Mux(time <= decision, time,
                                  known(time == decision + 1, Const(0, len(local["step"]))))),
+            local["starting"].eq(Mux(time <= decision, time == 0,
+                                     known(time == decision + 1, Const(1, 1)))),
             local["order_first"].eq(known(time <= decision, kinds["release"])),
             local["ordering"].eq(known(~over, kinds["release"] & (time > 0) & (time <= decision))),
             local["at_source"].eq(known(~over, at_source)),
