@@ -235,11 +235,13 @@ class EventUnit(wiring.Component):
             m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
         with m.If(push):
             m.d.sync += tails[target].eq(tails[target] + 1)
+        next_head = Signal(slot_bits)
+        m.d.comb += next_head.eq(heads[popper] + 1)
         for p in everyone:
             comes = Signal(name=f"comes_{p}")
             m.d.comb += comes.eq(push & (target == p))
             with m.If(goes[p]):
-                m.d.sync += heads[p].eq(heads[p] + 1)
+                m.d.sync += heads[p].eq(next_head)
             with m.If(comes ^ goes[p]):
                 m.d.sync += [
                     self.waiting[p].eq(self.waiting[p] + Mux(goes[p], -1, 1)),
