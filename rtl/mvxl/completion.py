@@ -446,8 +446,8 @@ class CompletionUnit(wiring.Component):
                     with m.Elif(self.down):
                         m.d.sync += late.eq(1)
                         m.next = "PUBLISH"
-                # What is released has to be there for two cycles before.
-                with m.Elif(in_flight.o.valid & ~is_mover & (ripe | ~is_holder)):
+                # A refusal ends at once. What is released has to be there for two cycles before.
+                with m.Elif(in_flight.o.valid & (ripe | (head.kind == Kind.REFUSAL))):
                     m.d.sync += late.eq(0)
                     m.next = "PUBLISH"
             with m.State("PUBLISH"):
