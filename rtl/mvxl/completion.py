@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, ShapeLike, Signal
+from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -256,7 +256,9 @@ class CompletionUnit(wiring.Component):
         refused = Signal()
         status = Signal(Status)
         good = Signal()         # status is OK
-        advances = Signal()     # its cursor, if it ends well
+        half = OFFSET_BITS // 2
+        some_bytes = Signal(2)  # in the halves of its count
+        advances = Signal()     # its cursor, if it ends well; of a release, a cycle later
         published = Signal()
         bus_failed = Signal()
         failed = Signal()
@@ -275,8 +277,9 @@ class CompletionUnit(wiring.Component):
             halted.eq(self.halted.bit_select(head.partition, 1) & (head.kind != Kind.RAW)
                       & (head.kind != Kind.RELEASE)),
             refused.eq(head.status != Status.OK),
-            advances.eq(
-                (head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE) & (head.count != 0))),
+            some_bytes.eq(Cat(head.count[:half].any(), head.count[half:].any())),
+            advances.eq((head.kind == Kind.SEND)
+                        | ((head.kind == Kind.RELEASE) & some_bytes.any())),
         ]
         with m.If(timed_out):
             m.d.comb += status.eq(Status.TIMEOUT)
@@ -443,8 +446,8 @@ class CompletionUnit(wiring.Component):
                     with m.Elif(self.down):
                         m.d.sync += late.eq(1)
                         m.next = "PUBLISH"
-                # What is released has to be there for two cycles before.
-                with m.Elif(in_flight.o.valid & ~is_mover & (ripe | ~is_holder)):
+                # A refusal ends at once. What is released has to be there for two cycles before.
+                with m.Elif(in_flight.o.valid & (ripe | (head.kind == Kind.REFUSAL))):
                     m.d.sync += late.eq(0)
                     m.next = "PUBLISH"
             with m.State("PUBLISH"):

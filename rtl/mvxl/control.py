@@ -1000,9 +1000,11 @@ class Control(wiring.Component):
         """What the manager reads, and its interrupt."""
         value = bank.manager_value
         reader = bank.read_index
+        all_idle = Signal()
+        m.d.sync += all_idle.eq((self.idle & self.empty).all())
         m.d.comb += [
             value.status.ready.eq(ready),
-            value.status.idle.eq((self.idle & self.empty).all()),
+            value.status.idle.eq(all_idle),
             value.status.down.eq(self.down),
             value.status.snapshot.eq(self.snapshot_pending),
             value.fault_pending.partitions.eq(self.fault_valid),

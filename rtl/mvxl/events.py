@@ -220,30 +220,31 @@ class EventUnit(wiring.Component):
 
         # The events of a partition in reset are popped like any, so that they give back what they
         # hold; the partitions are looked at in turn.
-        popping = Signal()
+        goes = Signal(config.partitions)    # bit p: an event of partition p is popped
         popper = Signal(config.partition_bits)
         turn = Signal(config.partition_bits)
         read_origin = origins.read_port(domain="comb")
         origin = Signal(origins.shape)
         m.d.comb += [
             popper.eq(Mux(self.pop.en, self.pop.partition, turn)),
-            popping.eq((self.pop.en | self.resetting.bit_select(turn, 1))
-                       & self.some_waiting.bit_select(popper, 1)),
+            *(goes[p].eq((popper == p) & (self.pop.en | self.resetting[p]) & self.some_waiting[p])
+              for p in everyone),
         ]
         # A turn that a pop displaces is made up for.
         with m.If(~self.pop.en):
             m.d.sync += turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1))
         with m.If(push):
             m.d.sync += tails[target].eq(tails[target] + 1)
-        with m.If(popping):
-            m.d.sync += heads[popper].eq(heads[popper] + 1)
+        next_head = Signal(slot_bits)
+        m.d.comb += next_head.eq(heads[popper] + 1)
         for p in everyone:
             comes = Signal(name=f"comes_{p}")
-            goes = Signal(name=f"goes_{p}")
-            m.d.comb += [comes.eq(push & (target == p)), goes.eq(popping & (popper == p))]
-            with m.If(comes ^ goes):
+            m.d.comb += comes.eq(push & (target == p))
+            with m.If(goes[p]):
+                m.d.sync += heads[p].eq(next_head)
+            with m.If(comes ^ goes[p]):
                 m.d.sync += [
-                    self.waiting[p].eq(self.waiting[p] + Mux(goes, -1, 1)),
+                    self.waiting[p].eq(self.waiting[p] + Mux(goes[p], -1, 1)),
                     self.some_waiting[p].eq(comes | (self.waiting[p] != 1)),
                 ]
 
@@ -270,7 +271,7 @@ class EventUnit(wiring.Component):
         freeing_own = Signal()
         freeing_peer = Signal(config.partition_bits)
         m.d.sync += [
-            popped.eq(Cat(popping, popped[0])),
+            popped.eq(Cat(goes.any(), popped[0])),
             popped_row.eq(heads[popper]),
             popped_by.eq(popper),
             origin.eq(read_origin.data),

@@ -728,9 +728,10 @@ class FrontEnd(wiring.Component):
                 source_lane.eq(src_address[:config.size_log2]),
                 start.eq(entry.base),
                 piece_less_1.eq(Mux(goes_round, bounds.to_last, count_less_1)),
+                start_byte.eq(bounds.address),
             ]
         with m.Else():
-            m.d.sync += piece_less_1.eq(beyond)
+            m.d.sync += [piece_less_1.eq(beyond), start_byte.eq(Cat(in_bytes, start))]
         m.d.comb += [
             self.writes.valid.eq(first | second),
             span.agent.eq(agent),
@@ -742,14 +743,12 @@ class FrontEnd(wiring.Component):
         with m.If(second):
             m.d.comb += [
                 span.address.eq(Cat(in_bytes, start)),
-                start_byte.eq(Cat(in_bytes, start)),
                 span.other_lane.eq(source_lane - destination_lane),
                 span.more.eq(0),
             ]
         with m.Else():
             m.d.comb += [
                 span.address.eq(bounds.address),
-                start_byte.eq(bounds.address),
                 span.other_lane.eq(source_lane),
                 span.more.eq(went_round),
             ]

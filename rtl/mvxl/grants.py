@@ -50,7 +50,7 @@ class GrantUnit(wiring.Component):
     releasing : In(1)
         The front end looks at it for a RELEASE.
     limit : Out(32)
-        Four cycles later: bytes that an MVXL, or a RELEASE, may name. All of the grant; but for a
+        Three cycles later: bytes that an MVXL, or a RELEASE, may name. All of the grant; but for a
         RELEASE of kind ENGINE those that were moved and acknowledged, from its start and without a
         gap: anything, then, if `moving`.
     moving : Out(1)
