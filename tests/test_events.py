@@ -88,6 +88,7 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
     """
     unit = module.EventUnit(config)
     dice = random.Random(seed)
+    junk = random.Random(seed)
     everyone = range(config.partitions)
     names = ("no_room", "no_quota", "empty_pop", "collision", "met", "failed", "grants", "most")
     rare = ("drained", "others_drained", "dropped", "cleared", "late_clear")
@@ -118,7 +119,10 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
         uncounted: set[int] = set()     # partitions of which none was counted since their reset
         compare_due: tuple[int, int] | None = None      # (partition, value) of the cycle before
         pops_given = frees = frees_due = 0
-        read_before = NOTHING
+        reads = [NOTHING] * 2                           # of the cycle before the last, and the last
+        readers = [0] * 2
+        # Events on their way into their queues; None: a command's slot that it gives back.
+        arriving: list[tuple[int, tuple[tuple[int, ...], int | None] | None]] = []
         tag = 0
         resetting: dict[int, int] = {}                  # partition: cycle at which it may end
         resetting_before: set[int] = set()
@@ -208,7 +212,10 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
             ctx.set(unit.oncoming, in_flight[0].partition if announced else dice.choice(everyone))
             ctx.set(unit.completions.valid, showing)
             message = in_flight[0] if showing else None
-            if message is not None:
+            if message is None and not arriving:
+                ctx.set(unit.completions.payload, Completion(config).from_bits(
+                    junk.getrandbits(Completion(config).size)))
+            elif message is not None:
                 ctx.set(unit.completions.payload, Completion(config).const({
                     name: getattr(message, name) for name in Message.__dataclass_fields__} | {
                         "sent": dice.getrandbits(1), "known": dice.getrandbits(1),
@@ -267,17 +274,18 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                 if p not in resetting_before or not queues[p]:
                     since_looked[p] = 0
             resetting_before = set(resetting)
-            assert completed == counts[reader], "COMPLETED is wrong"
+            assert completed == counts[readers.pop(0)], "COMPLETED is wrong"
+            readers.append(reader)
             assert [got_reached >> p & 1 for p in everyone] == reached, "reached is wrong"
             lengths = [len(queue) for queue in queues]
             assert waiting == lengths, "events lost or made up"
             assert some_waiting == sum((length != 0) << p for p, length in enumerate(lengths)), \
                 "whether some wait"
             seen["most"] = max(seen["most"], *lengths)
-            assert there == (read_before != NOTHING), "whether there is an event"
-            assert not there or fields_of(event) == read_before, \
-                "another event is read than the oldest"
-            read_before = queues[reader][0][0] if queues[reader] else NOTHING
+            read = reads.pop(0)
+            assert there == (read != NOTHING), "whether there is an event"
+            assert not there or fields_of(event) == read, "another event is read than the oldest"
+            reads.append(queues[reader][0][0] if queues[reader] else NOTHING)
 
             # What this cycle changes, seen from the next one on.
             reached = [is_reached(counts[p], compares[p]) for p in everyone]
@@ -297,20 +305,25 @@ def check(module: Any, config: AdapterConfig, *, seed: int, cycles: int = 1500,
                     pops_given += 1
                 else:
                     seen["empty_pop"] += 1
+            for p, arrived in arriving:
+                if arrived is None:
+                    used[p] -= 1
+                else:
+                    queues[p].append(arrived)
+            arriving = []
             stage_before = stage
             counting = None
             if message is not None:
                 if stage == 1:
                     own = None if dropped else message.own_event()
-                    if own is not None:
-                        queues[message.partition].append((own, None))
-                    elif message.command:
-                        used[message.partition] -= 1
+                    if own is not None or message.command:
+                        arriving.append((message.partition, None if own is None else (own, None)))
                     seen["grants"] += not message.command
                     assert bool(taken) == (not message.reserved), \
                         "taken in another cycle than the second or the third"
                 elif stage == 2 and message.arrived and not dropped:
-                    queues[message.receiver].append((message.notification(), message.partition))
+                    arriving.append(
+                        (message.receiver, (message.notification(), message.partition)))
                     assert taken, "taken later than in the third cycle"
                 elif stage >= 2:
                     # Events that go give room back, too: every second cycle, or in a reset.
@@ -402,6 +415,7 @@ def test_every_slot_holds_an_event(name: str) -> None:
         ctx.set(unit.completions.valid, 1)
         await ctx.tick().until(unit.completions.ready)
         ctx.set(unit.completions.valid, 0)
+        await ctx.tick()        # in which it is still there
         wanted.append(fields["tag"])
 
     async def bench(ctx: Any) -> None:
@@ -484,6 +498,7 @@ def test_completed_reaches_its_compare_value() -> None:
         while not ctx.get(unit.ready):
             await ctx.tick()
         assert ctx.get(unit.reached) == 0b11
+        ctx.set(unit.partition, 1)
         ctx.set(unit.compare, {"en": 1, "partition": 1, "value": 1})
         await ctx.tick()
         ctx.set(unit.compare.en, 0)
@@ -494,7 +509,6 @@ def test_completed_reaches_its_compare_value() -> None:
         ctx.set(unit.oncoming, 1)
         await ctx.tick()
         ctx.set(unit.oncoming, 0)
-        ctx.set(unit.partition, 1)
         ctx.set(unit.completions.payload, Completion(config).const({"partition": 1, "command": 1}))
         ctx.set(unit.completions.valid, 1)
         assert ctx.get(unit.completed) == 0
@@ -555,12 +569,21 @@ FAULTS = [
      "taken in another cycle"),
     ("offset-told-of-a-failure", "with m.Elif(done.status == Status.OK):", "with m.Else():",
      "another event is read"),
-    ("event-of-the-cycle-before", "m.d.comb += self.event.eq(row)",
-     "m.d.sync += self.event.eq(row)", "another event is read"),
-    ("event-of-nobody", "self.event_there.eq(self.some_waiting.bit_select(self.partition, 1))",
-     "self.event_there.eq(self.some_waiting.any())", "whether there is an event"),
-    ("empty-popped", "& self.some_waiting.bit_select(popper, 1)", "",
-     "events lost|whether some wait"),
+    ("event-of-the-cycle-before", "Cat(heads[self.partition], self.partition)",
+     "Cat(heads[partition_before], partition_before)", "another event is read"),
+    ("event-a-cycle-early", "self.event.eq(row)", "self.event.eq(read.data)",
+     "another event is read"),
+    ("event-of-nobody", "row_there.eq(self.some_waiting.bit_select(self.partition, 1))",
+     "row_there.eq(self.some_waiting.any())", "whether there is an event"),
+    ("event-there-a-cycle-early", "self.event_there.eq(row_there)",
+     "self.event_there.eq(self.some_waiting.bit_select(self.partition, 1))",
+     "whether there is an event"),
+    ("completed-of-the-next-reader", "counts.read_row[1].eq(partition_earlier)",
+     "counts.read_row[1].eq(partition_before)", "COMPLETED is wrong"),
+    ("pushed-as-anothers", "own.eq(pushing_own)", "own.eq(0)", "another event is read|room"),
+    ("empty-popped", "(self.pop.en | self.resetting[p]) & self.some_waiting[p]",
+     "(self.pop.en | self.resetting[p])", "events lost|whether some wait"),
+    ("popped-by-another", "(popper == p) & (self.pop.en", "(self.pop.en", "events lost"),
     ("some-wait-behind-the-last", "self.some_waiting[p].eq(comes | (self.waiting[p] != 1))",
      "self.some_waiting[p].eq(1)", "whether some wait"),
     ("none-waits-behind-one-of-two", "self.some_waiting[p].eq(comes | (self.waiting[p] != 1))",
@@ -569,15 +592,16 @@ FAULTS = [
      "room|quota"),
     ("slot-of-another", "read_origin.addr.eq(Cat(popped_row, popped_by))",
      "read_origin.addr.eq(Cat(popped_row, popper))", "room|quota"),
-    ("dropped-but-told", "push.eq(done.command & ~done.dropped", "push.eq(done.command",
+    ("dropped-but-told", "pushing.eq(done.command & ~done.dropped", "pushing.eq(done.command",
      "events lost|no room any more|room_freed too often|another event"),
     ("dropped-but-counted", "counting.eq(done.command & ~done.dropped)",
      "counting.eq(done.command)", "COMPLETED is wrong"),
     ("end-of-a-grant-counted", "counting.eq(done.command & ~done.dropped)",
      "counting.eq(~done.dropped)", "COMPLETED is wrong"),
-    ("end-of-a-grant-told", "push.eq(done.command & ~done.dropped", "push.eq(~done.dropped",
+    ("end-of-a-grant-told", "pushing.eq(done.command & ~done.dropped", "pushing.eq(~done.dropped",
      "events lost"),
-    ("end-of-a-grant-frees-a-slot", "unused.eq(done.command & ~push)", "unused.eq(~push)",
+    ("end-of-a-grant-frees-a-slot", "ends_unused.eq(done.command & ~pushing)",
+     "ends_unused.eq(~pushing)",
      "room for own events|no room any more"),
     ("clear-is-not-compared", "with m.If(self.cleared & (self.clear.partition == p)):",
      "with m.If(0):", "reached is wrong"),
@@ -587,11 +611,11 @@ FAULTS = [
      "counts.write_en.eq(counting)", "COMPLETED is wrong"),
     ("clear-beside-a-compare", "with m.If(self.clear.en & ~self.compare.en):",
      "with m.If(self.clear.en):", "cleared in its cycle"),
-    ("reset-keeps-events", "(self.pop.en | self.resetting.bit_select(turn, 1))", "self.pop.en",
+    ("reset-keeps-events", "(self.pop.en | self.resetting[p])", "self.pop.en",
      "outlives its reset"),
     ("pops-take-the-turns", "with m.If(~self.pop.en):\n            m.d.sync += turn",
      "with m.If(1):\n            m.d.sync += turn", "outlives its reset"),
-    ("reset-takes-from-others", "self.resetting.bit_select(turn, 1)", "self.resetting.any()",
+    ("reset-takes-from-others", "self.resetting[p])", "self.resetting.any())",
      "events lost"),
 ]
 

@@ -235,15 +235,16 @@ def check_order(module: Any, name: str, seed: int) -> None:
         everyone = (1 << config.partitions) - 1
         assert ctx.get(unit.idle) == ctx.get(unit.empty) == everyone
         assert ctx.get(unit.full) == ctx.get(unit.waiting) == 0
-        assert [room(ctx, unit, p) for p in range(config.partitions)] == (
+        assert [await room(ctx, unit, p) for p in range(config.partitions)] == (
             [config.command_queue_depth] * config.partitions)
 
     desk.run(script)
 
 
-def room(ctx: Any, unit: Any, partition: int) -> int:
-    """Free slots of the partition's queue."""
+async def room(ctx: Any, unit: Any, partition: int) -> int:
+    """Free slots of the partition's queue, a cycle later."""
     ctx.set(unit.asker, partition)
+    await ctx.tick()
     return int(ctx.get(unit.room))
 
 
@@ -282,12 +283,12 @@ def check_limits(module: Any, name: str) -> None:
         assert ctx.get(unit.idle) & 0b11 == 0
         for tag in range(config.command_queue_depth):
             assert not ctx.get(unit.full) & 1, "full too early"
-            assert room(ctx, unit, 0) == config.command_queue_depth - tag, "room is wrong"
+            assert await room(ctx, unit, 0) == config.command_queue_depth - tag, "room is wrong"
             await desk.push(ctx, 0, 100 + tag)
         assert ctx.get(unit.full) == 1, "not full"
-        assert room(ctx, unit, 0) == 0
+        assert await room(ctx, unit, 0) == 0
         await desk.push(ctx, 0, 200)
-        assert room(ctx, unit, 0) == 0, "a full queue takes more: room is wrong"
+        assert await room(ctx, unit, 0) == 0, "a full queue takes more: room is wrong"
         await ctx.tick().repeat(30)
         assert len(desk.accepted) == config.messages_in_flight, "beyond messages_in_flight"
         desk.release = 1
@@ -644,6 +645,7 @@ def check_reset(module: Any, name: str, first: dict[str, Any], offset: int, hold
         first if look.tag == 10 and tags(desk.looks).count(10) < 1 else ACCEPT)
     async def script(ctx: Any) -> None:
         await desk.start(ctx)
+        ctx.set(unit.asker, 1)
         feed: deque[tuple[int, int]] = deque()
         for tag in range(10, 10 + config.command_queue_depth):
             feed += [(1, tag), (0, 100 + tag)]
@@ -674,7 +676,7 @@ def check_reset(module: Any, name: str, first: dict[str, Any], offset: int, hold
         decided = len([look for look in desk.looks if look.partition == 1])
         assert not ctx.get(unit.waiting) & 0b10, "something of it still waits"
         assert not ctx.get(unit.halted) & 0b10, "still halted"
-        assert room(ctx, unit, 1) == config.command_queue_depth, "its queue is not empty"
+        assert ctx.get(unit.room) == config.command_queue_depth, "its queue is not empty"
         desk.hold = False
         for p, tag in feed:
             if p == 0:
