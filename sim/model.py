@@ -584,6 +584,9 @@ class Model:
         A decision may have looked at the state of up to so many cycles before the cycle that
         `attempt` is given; every answer that was right in that time is. The same holds for
         `rewind`, and for `event_pop` of an event that has just come.
+    quiet_slack_cycles : int
+        So many cycles after the last move of a grant, or its GRANT, is through, a RELEASE may still
+        find it in flight. At least `slack_cycles`.
     queue_slack : int
         By how many commands the hardware's view of a full command queue may differ, where
         `command` is told what the hardware did.
@@ -612,13 +615,14 @@ class Model:
     def __init__(self, config: AdapterConfig, *, memory: SparseMemory | None = None,
                  memory_bytes: int | None = None, errors: Iterable[ErrorWindow] = (),
                  bus_traced: bool = True, slack_cycles: int = 0,
-                 queue_slack: int = 2, queue_lag_cycles: int = 0) -> None:
+                 quiet_slack_cycles: int = 0, queue_slack: int = 2, queue_lag_cycles: int = 0) -> None:
         self.config = config
         self.memory = SparseMemory() if memory is None else memory
         self.cycle = 0
         self._memory_bytes = (1 << config.address_bits) if memory_bytes is None else memory_bytes
         self._bus_traced = bus_traced
         self._slack_cycles = slack_cycles
+        self._quiet_slack_cycles = max(slack_cycles, quiet_slack_cycles)
         self._recent: deque[_Past] = deque()    # state before each change of the slack's time
         self._queue_slack = queue_slack
         self._queue_lag_cycles = queue_lag_cycles
@@ -1058,7 +1062,7 @@ class Model:
             if grant.moving:
                 choices[Status.BUSY] = None
                 continue
-            late = grant.quiet_since > self.cycle - self._slack_cycles
+            late = grant.quiet_since > self.cycle - self._quiet_slack_cycles
             cpu = grant.command.kind is GrantKind.CPU
             for limit in (grant.acknowledged, grant.acknowledged_before if late else None):
                 limit = grant.command.count if cpu else limit
@@ -1716,7 +1720,7 @@ class Model:
             if not good:
                 self._end_grant_soon(message.agent)
             return
-        if grant.quiet_since <= self.cycle - self._slack_cycles:
+        if grant.quiet_since <= self.cycle - self._quiet_slack_cycles:
             grant.acknowledged_before = grant.acknowledged
         grant.quiet_since = self.cycle
         if good and message.offset <= grant.acknowledged:

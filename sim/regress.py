@@ -56,6 +56,9 @@ CAMPAIGN_MESSAGES = 400
 #: that ended at least so many cycles before the cycle in which the trace tells of it.
 DECISION_SLACK_CYCLES = 5
 
+#: A RELEASE finds a move in flight until its end has passed through the grant's sums.
+QUIET_SLACK_CYCLES = 10
+
 #: How many cycles after the trace tells of a decision the command's place in its queue is free.
 QUEUE_LAG_CYCLES = 2
 
@@ -175,7 +178,8 @@ def replay(campaign: Campaign, logs: Logs) -> Replay:
     memory = SparseMemory()
     memory.write(0, campaign.image())
     model = Model(campaign.config, memory=memory, memory_bytes=campaign.memory_bytes,
-                  slack_cycles=DECISION_SLACK_CYCLES, queue_lag_cycles=QUEUE_LAG_CYCLES)
+                  slack_cycles=DECISION_SLACK_CYCLES,
+                  quiet_slack_cycles=QUIET_SLACK_CYCLES, queue_lag_cycles=QUEUE_LAG_CYCLES)
     replayed = Replay(model, latency_cycles=campaign.latency_cycles)
     replayed.run(logs.records, logs.accesses, logs.answers)
     if logs.memory is not None:

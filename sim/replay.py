@@ -49,12 +49,15 @@ READ_SAMPLE_CYCLES = 3
 
 #: For how long before that a register may still show what was: by default, for the one that follows
 #: a write or an order at once, for the one that is counted behind reads and sampled a cycle early,
-#: and for those of grants, which a revoke looks at one after the other.
+#: for events, which follow their completion and are read as AR comes, and for those of grants,
+#: which a revoke looks at one after the other.
 READ_WINDOW_CYCLES = 6
 PROMPT_WINDOW_CYCLES = 1
 PROMPT_REGISTER = "entry_status"
 COUNTED_WINDOW_CYCLES = 5
 COUNTED_REGISTER = "rejected"
+EVENT_WINDOW_CYCLES = 9
+EVENT_REGISTERS = "event_"
 GRANT_WINDOW_CYCLES = 12
 GRANT_REGISTERS = ("grant_", "partition_lock")
 
@@ -98,6 +101,8 @@ class Answer:
             return PROMPT_WINDOW_CYCLES
         if self.register == COUNTED_REGISTER:
             return COUNTED_WINDOW_CYCLES
+        if self.register.startswith(EVENT_REGISTERS):
+            return EVENT_WINDOW_CYCLES
         if self.register.startswith(GRANT_REGISTERS):
             return GRANT_WINDOW_CYCLES
         return READ_WINDOW_CYCLES
