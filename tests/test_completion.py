@@ -144,8 +144,8 @@ def random_messages(config: AdapterConfig, number: int, dice: random.Random) -> 
             waited=dice.getrandbits(OFFSET_BITS))
         if kind is Kind.REFUSAL:
             message.status = dice.choice(REFUSALS)
-        elif kind is Kind.RELEASE and dice.random() < 0.5:
-            message.count = 0
+        elif kind is Kind.RELEASE:
+            message.count = 0 if dice.random() < 0.5 else message.count << 16 * (tag % 2)
         if message.moves:
             message.bursts = random_bursts(config, dice)
         messages.append(message)
@@ -669,9 +669,11 @@ FAULTS = [
      "the release is wrong"),
     ("cursor-in-reset", "published.eq(good & ~dropped &", "published.eq(good &",
      "the release is wrong"),
-    ("published-without-bytes", " & (head.count != 0)))", "))", "the release is wrong"),
-    ("cursor-of-mvcl", "(head.kind == Kind.SEND) | ((head.kind == Kind.RELEASE)",
-     "(head.kind == Kind.SEND) | (head.kind == Kind.MVCL) | ((head.kind == Kind.RELEASE)",
+    ("published-without-bytes", " & some_bytes.any())", ")", "the release is wrong"),
+    ("bytes-of-the-lower-half", "some_bytes.any()", "some_bytes[0]", "the release is wrong"),
+    ("bytes-of-the-upper-half", "some_bytes.any()", "some_bytes[1]", "the release is wrong"),
+    ("cursor-of-mvcl", "advances.eq((head.kind == Kind.SEND)\n",
+     "advances.eq((head.kind == Kind.SEND) | (head.kind == Kind.MVCL)\n",
      "the release is wrong"),
     ("cursor-without-count", "self.releases.payload.position.eq(head.next_position)",
      "self.releases.payload.position.eq(head.offset)", "the cursor is wrong"),
@@ -732,13 +734,13 @@ FAULTS = [
      "timed_out.eq(self.down & late)", "wrong"),
     ("waits-for-the-memory", "with m.Elif(self.down):", "with m.Elif(0):",
      "not ended although|does not complete"),
-    ("released-early", "(ripe | ~is_holder)", "1", "an advance without warning"),
+    ("released-early", "(ripe | (head.kind == Kind.REFUSAL))", "(ripe | ~is_mover)", "an advance without warning"),
     ("moved-and-released-early", "with m.Elif(ripe & moves):",
      "with m.Elif(in_flight.o.valid & is_mover):", "an advance without warning"),
     ("ripe-before-it-is-there", "ripe.eq(in_flight.o.valid & ~done", "ripe.eq(~done", "an advance without warning"),
     ("ripe-as-the-one-before", "in_flight.o.valid & ~done & ~has_orphans",
      "in_flight.o.valid & ~has_orphans",
-     "an advance without warning|write_error goes with the response"),
+     "an advance without warning|write_error goes with|before its last response"),
     ("never-ripe", "ripe.eq(in_flight.o.valid", "ripe.eq(0 & in_flight.o.valid",
      "not ended although|does not complete"),
     ("end-of-a-grant-past-orphans", "late.eq(is_mover | is_holder)", "late.eq(is_mover)",
