@@ -615,7 +615,8 @@ class Model:
     def __init__(self, config: AdapterConfig, *, memory: SparseMemory | None = None,
                  memory_bytes: int | None = None, errors: Iterable[ErrorWindow] = (),
                  bus_traced: bool = True, slack_cycles: int = 0,
-                 quiet_slack_cycles: int = 0, queue_slack: int = 2, queue_lag_cycles: int = 0) -> None:
+                 quiet_slack_cycles: int = 0, queue_slack: int = 2,
+                 queue_lag_cycles: int = 0) -> None:
         self.config = config
         self.memory = SparseMemory() if memory is None else memory
         self.cycle = 0

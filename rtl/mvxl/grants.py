@@ -75,7 +75,7 @@ class GrantUnit(wiring.Component):
         An MVXL was accepted; the end of a grant is through.
     moved : In(struct {en, partition, first, good, offset, count})
         A GRANT (`first`) or an MVXL of the partition is through; `good`: it ended OK. A grant whose
-        GRANT did not ends. Not in neighbouring cycles; `offset` stays for a second one.
+        GRANT did not ends. At most every third cycle; `offset` stays for a second one.
     revoke : In(struct {en, id})
         Entry `id` was made invalid: grants on it end.
     revoked : Out(1)
@@ -205,7 +205,7 @@ class GrantUnit(wiring.Component):
         summed = Signal(data.StructLayout(
             {"en": 1, "partition": config.partition_bits, "first": 1, "good": 1}))
         moved_end = Signal(OFFSET_BITS + 1)
-        known = acknowledged.read_data[0]
+        known = Signal(OFFSET_BITS)
         through = Signal.like(summed)
         reaches = Signal()      # no gap before it
         exceeds = Signal()      # not all of it is known already
@@ -215,7 +215,7 @@ class GrantUnit(wiring.Component):
         by_known = Signal()
         m.d.comb += [
             tells.eq(through.first | (through.good & reaches & exceeds)),
-            acknowledged.read_row[0].eq(summed.partition),
+            acknowledged.read_row[0].eq(self.moved.partition),
             acknowledged.read_row[1].eq(reader_earlier),
             decided_on.read_row[0].eq(self.partition),
             self.shown_acknowledged.eq(acknowledged.read_data[1]),
@@ -223,6 +223,7 @@ class GrantUnit(wiring.Component):
         m.d.sync += [
             *(summed[name].eq(self.moved[name]) for name in summed.shape().members),
             through.eq(summed),
+            known.eq(acknowledged.read_data[0]),
             reaches.eq(self.moved.offset <= known),
             exceeds.eq(moved_end > known),
             # Both as of the same time; and a cycle longer, because what is read while it is written
