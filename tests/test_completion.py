@@ -217,6 +217,7 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
         # `dst_id` and `count` of `releases.payload` in the two cycles before; None: one was taken.
         announced: deque[tuple[int, int] | None] = deque([None, None], maxlen=2)
         moved_before: int | None = None         # `moved.offset`
+        moved_at = -3       # the last cycle with `moved`
         oncoming_before = 0
         down = down_before = False
         down_since = completed_at_down = 0
@@ -343,6 +344,9 @@ def check(module: Any, config: AdapterConfig, messages: list[Message], *, pace: 
             assert ((moved.partition, moved.first, moved.good, moved.offset, moved.count)
                     if moved.en else None) == moved_due, "moved is wrong"
             moved_before = moved.offset if moved.en else None
+            if moved.en:
+                assert cycle >= moved_at + 3, "moved more often than in every third cycle"
+                moved_at = cycle
             if valid and not open_completion:
                 assert oncoming_before == report.partition, "a completion without warning"
             oncoming_before = oncoming

@@ -556,8 +556,7 @@ async def acknowledges(unit: Driver) -> None:
         await unit.cycle()
     for number in range(3):
         unit.pulse("moved", good=1, offset=10 * number, count=10)
-        await unit.cycle(2)
-    await unit.cycle()
+        await unit.cycle(3)
     assert await unit.shown_acknowledged(0) == 30, "acknowledged"
 
 
@@ -719,7 +718,7 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
     ("end-of-another", acknowledges, "memory.write_row.eq(through.partition)",
      "memory.write_row.eq(0)", "acknowledged|of the grant before"),
     ("goes-back-behind-another", acknowledges,
-     "acknowledged.read_row[0].eq(summed.partition)", "acknowledged.read_row[0].eq(0)",
+     "acknowledged.read_row[0].eq(self.moved.partition)", "acknowledged.read_row[0].eq(0)",
      "acknowledged"),
     ("end-of-the-next", acknowledges, "memory.write_data.eq(moved_end)",
      "memory.write_data.eq(Mux(self.moved.first, 0, self.moved.offset + self.moved.count))",
