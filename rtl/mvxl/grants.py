@@ -245,11 +245,12 @@ class GrantUnit(wiring.Component):
             ]
 
         # Leases and revokes: a record a cycle is looked at, in turn. Fetch in two cycles, subtract,
-        # compare, judge.
-        lookup = data.StructLayout({
-            "start": WAIT_BITS, "kind": GrantKind,
-            "src_id": config.id_bits, "dst_id": config.id_bits})
-        m.submodules.leases = leases = BlockMemory(lookup, depth=config.partitions)
+        # compare, judge. The destinations are apart, because one block RAM holds the rest then.
+        lease = data.StructLayout({"start": WAIT_BITS, "src_id": config.id_bits})
+        lookup = data.StructLayout({**lease.members, "dst_id": config.id_bits})
+        m.submodules.leases = leases = BlockMemory(lease, depth=config.partitions)
+        m.submodules.destinations = destinations = RowMemory(
+            config.id_bits, depth=config.partitions, registered=True)
         now = Signal(WAIT_BITS)
         turn = Signal(config.partition_bits)
         fetched_for = Signal(config.partition_bits)
@@ -269,17 +270,21 @@ class GrantUnit(wiring.Component):
             leases.write_en.eq(self.give.en),
             leases.write_row.eq(self.give.partition),
             leases.write_data.start.eq(now),
-            leases.write_data.kind.eq(self.give.grant.kind),
             leases.write_data.src_id.eq(self.give.grant.src_id),
-            leases.write_data.dst_id.eq(self.give.grant.dst_id),
             leases.read_row[0].eq(turn),
+            destinations.write_en.eq(self.give.en),
+            destinations.write_row.eq(self.give.partition),
+            destinations.write_data.eq(self.give.grant.dst_id),
+            destinations.read_row[0].eq(turn),
         ]
         m.d.sync += [
             now.eq(now + 1),
             turn.eq(Mux(turn == config.partitions - 1, 0, turn + 1)),
             fetched_for.eq(turn),
             fetched_anew.eq(~is_given(turn)),
-            fetched.eq(leases.read_data[0]),
+            fetched.start.eq(leases.read_data[0].start),
+            fetched.src_id.eq(leases.read_data[0].src_id),
+            fetched.dst_id.eq(destinations.read_data[0]),
             fetched_at.eq(fetched_for),
             fetched_still.eq(fetched_anew & ~is_given(fetched_for)),
             looked.eq(fetched),
@@ -304,7 +309,7 @@ class GrantUnit(wiring.Component):
         judged_at = Signal(config.partition_bits)
         judged_anew = Signal()
         m.d.sync += [
-            is_engine.eq(looked.kind == GrantKind.ENGINE),
+            is_engine.eq(~self.for_cpu.bit_select(looked_at, 1)),
             passed.eq((self.lease != 0) & (elapsed >= self.lease)),
             lost_source.eq((records_left != 0) & (looked.src_id == revoking)),
             lost_destination.eq((records_left != 0) & (looked.dst_id == revoking)),

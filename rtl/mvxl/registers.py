@@ -46,6 +46,9 @@ WORD_BITS = 32
 WORD_BYTES = WORD_BITS // 8
 _LANE_BITS = (WORD_BYTES - 1).bit_length()
 
+#: Early words that share a flop.
+_EARLY_WORDS = 4
+
 #: Properties that may be given to a component. The bank would ignore any other, so it is refused.
 _SUPPORTED = {
     "field": {"name", "desc", "sw", "hw", "reset", "encode", "onwrite", "woclr"},
@@ -843,6 +846,18 @@ class RegisterBank(wiring.Component):
         is_readable = Signal()
         is_shown = Signal()
         stored = Signal.like(what.stored)
+        # A few early words to a flop: no more logic than that fits behind a memory.
+        caught = []
+        hidden = []
+        for group, chosen in enumerate(what.early_group):
+            some = slice(group * _EARLY_WORDS, (group + 1) * _EARLY_WORDS)
+            word = Signal(WORD_BITS, name=f"caught_{group}")
+            m.d.sync += word.eq(Mux(chosen, _any_of(
+                Mux(place, early, 0) for place, early in zip(what.early_place, early_words[some])),
+                0))
+            caught.append(word)
+            hidden.append(chosen & _any_of(
+                place & ~flag for place, flag in zip(what.early_place, flags[some])))
         m.d.comb += answers.eq(what.readable & here & (is_privileged | ~what.privileged))
         m.d.sync += [
             what.eq(row.data),
@@ -850,22 +865,13 @@ class RegisterBank(wiring.Component):
             was_reading.eq(reading),
             is_privileged.eq(target.is_privileged),
             is_readable.eq(answers),
-            is_shown.eq(answers & ~_any_of(
-                chosen & ~flag for chosen, flag in zip(what.shown_early, flags))),
+            is_shown.eq(answers & ~_any_of(hidden)),
             # All 0 while the RAM is scrubbed: it is not read then, and `ram_word` is an old one.
             stored.eq(Mux(self.ready, what.stored, 0)),
             self.read_violation.en.eq(was_reading & here & ~is_privileged & what.privileged),
             self.read_violation.partition.eq(target.partition),
             self.read_violation.address.eq(address[:self.map.partition.offset_bits]),
         ]
-        # Four to a flop: no more logic than that fits behind a memory.
-        caught = []
-        for first in range(0, len(early_words), 4):
-            four = Signal(WORD_BITS, name=f"caught_{first}")
-            m.d.sync += four.eq(_any_of(
-                Mux(chosen, word, 0) for chosen, word in
-                zip(what.shown_early[first:first + 4], early_words[first:first + 4])))
-            caught.append(four)
         with m.If(steps[2]):
             m.d.sync += [
                 bus.rdata.eq(Mux(is_shown, _any_of([
@@ -880,9 +886,10 @@ class RegisterBank(wiring.Component):
         shown, the kinds of bits, and the ROM: what the words of the pages read as.
 
         Rows of the ROM are words of a partition's page, and behind them those of the manager's.
-        `shown` and `shown_early` have a bit for each of the words that are not in the RAM. `stored`
-        has one for each kind of bits, where bits are of one kind if they are in the RAM in the same
-        words. `privileged`: it asks for privilege, whether it is readable or not.
+        `shown` has a bit for each of the words that are not in the RAM and not early, `early_group`
+        one for each group of `_EARLY_WORDS` early words, `early_place` one for each place in it.
+        `stored` has one for each kind of bits, where bits are of one kind if they are in the RAM in
+        the same words. `privileged`: it asks for privilege, whether it is readable or not.
         """
         words: dict[tuple[bool, str], Value] = {}
         early_words: dict[tuple[bool, str], Value] = {}
@@ -894,17 +901,20 @@ class RegisterBank(wiring.Component):
                 (self.map.manager, self.manager_value, self.manager_shown)):
             in_manager = page is self.map.manager
             for register in page:
-                chosen = {"shown": 0, "shown_early": 0}
+                chosen = {"shown": 0, "early_group": 0, "early_place": 0}
                 if register.is_readable and not register.is_stored:
                     key = (in_manager, register.source)
-                    kind, group = (("shown_early", early_words) if register.early
-                                   else ("shown", words))
-                    group.setdefault(key, Value.cast(values[register.source]) & register.mask
+                    known = early_words if register.early else words
+                    known.setdefault(key, Value.cast(values[register.source]) & register.mask
                                      if register.is_supplied else Const(register.reset))
-                    chosen[kind] = 1 << list(group).index(key)
+                    number = list(known).index(key)
                     if register.early:
                         flags[key] = (page_flags[register.source] if register.is_supplied
                                       else Const(1))
+                        chosen["early_group"] = 1 << number // _EARLY_WORDS
+                        chosen["early_place"] = 1 << number % _EARLY_WORDS
+                    else:
+                        chosen["shown"] = 1 << number
                 array = register.array
                 offsets = ([register.offset] if array is None else
                            [register.offset + i * array.stride for i in range(array.count)])
@@ -924,7 +934,8 @@ class RegisterBank(wiring.Component):
                                 for number, kind in enumerate(kinds))
         layout = data.StructLayout({
             "readable": 1, "privileged": 1, "stored": len(kinds),
-            "shown": len(words), "shown_early": len(early_words)})
+            "shown": len(words), "early_place": _EARLY_WORDS,
+            "early_group": -(-len(early_words) // _EARLY_WORDS)})
         return (list(words.values()), list(early_words.values()), list(flags.values()),
                 [kinds.index(column) for column in columns],
                 [layout.const(found.get(i)) for i in range(2 * half)])
