@@ -31,8 +31,8 @@ _OPS = {"send": Op.SEND, "mvcl": Op.MVCL, "grant": Op.GRANT, "mvxl": Op.MVXL, "r
 
 #: Local signals of the front end at which its equations are cut: they tell what a slot is for,
 #: and how far it is.
-_CUTS = ("step", "starting", "order_first", "at_decision", "at_source", "ordering", "is_send", "is_mvcl",
-         "is_grant", "is_mvxl", "is_move", "is_ending", "is_given", "under_grant",
+_CUTS = ("step", "starting", "order_first", "at_decision", "at_source", "ordering", "is_send",
+         "is_mvcl", "is_grant", "is_mvxl", "is_move", "is_ending", "is_given", "under_grant",
          "partition", "moves")
 
 #: What places a range in an entry, and in which step of its slot it is decided.

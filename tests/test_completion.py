@@ -660,10 +660,12 @@ FAULTS = [
      "the release is wrong|the status is wrong"),
     ("aborted-not", "with m.Elif(halted):", "with m.Elif(halted & moves):", "the status is wrong"),
     ("halted-too-late", "        m.d.sync += [\n            dropped.eq(self.resetting"
-     ".bit_select(head.partition, 1) & (head.kind != Kind.RAW)),\n            halted.eq(self.halted",
+     ".bit_select(head.partition, 1) & (head.kind != Kind.RAW)),\n"
+     "            halted.eq(self.halted",
      "        shown = Signal.like(self.halted)\n        m.d.sync += shown.eq(self.halted)\n"
      "        m.d.sync += [\n            dropped.eq(self.resetting"
-     ".bit_select(head.partition, 1) & (head.kind != Kind.RAW)),\n            halted.eq(shown", "wrong"),
+     ".bit_select(head.partition, 1) & (head.kind != Kind.RAW)),\n"
+     "            halted.eq(shown", "wrong"),
     ("end-of-a-grant-aborted", "(head.kind != Kind.RAW)\n"
      "                      & (head.kind != Kind.RELEASE))", "(head.kind != Kind.RAW))", "wrong"),
     ("managers-move-aborted", "(head.kind != Kind.RAW)\n"
@@ -715,7 +717,8 @@ FAULTS = [
      "report.arrived.eq(published | (0", "what the completion means"),
     ("mvcl-not-counted", "report.sent.eq(published | ((head.kind == Kind.MVCL)",
      "report.sent.eq(published | (0", "counted as a message"),
-    ("end-of-a-grant-a-command", "is_command.eq((head.kind != Kind.RAW) & (head.kind != Kind.RELEASE))",
+    ("end-of-a-grant-a-command",
+     "is_command.eq((head.kind != Kind.RAW) & (head.kind != Kind.RELEASE))",
      "is_command.eq(head.kind != Kind.RAW)", "wrong"),
     ("dropped-lost", "report.dropped.eq(dropped)", "report.dropped.eq(0)",
      "what the completion means"),
@@ -738,10 +741,12 @@ FAULTS = [
      "timed_out.eq(self.down & late)", "wrong"),
     ("waits-for-the-memory", "with m.Elif(self.down):", "with m.Elif(0):",
      "not ended although|does not complete"),
-    ("released-early", "(ripe | (head.kind == Kind.REFUSAL))", "(ripe | ~is_mover)", "an advance without warning"),
+    ("released-early", "(ripe | (head.kind == Kind.REFUSAL))", "(ripe | ~is_mover)",
+     "an advance without warning"),
     ("moved-and-released-early", "with m.Elif(ripe & moves):",
      "with m.Elif(in_flight.o.valid & is_mover):", "an advance without warning"),
-    ("ripe-before-it-is-there", "ripe.eq(in_flight.o.valid & ~done", "ripe.eq(~done", "an advance without warning"),
+    ("ripe-before-it-is-there", "ripe.eq(in_flight.o.valid & ~done", "ripe.eq(~done",
+     "an advance without warning"),
     ("ripe-as-the-one-before", "in_flight.o.valid & ~done & ~has_orphans",
      "in_flight.o.valid & ~has_orphans",
      "an advance without warning|write_error goes with|before its last response"),

@@ -419,8 +419,8 @@ class Driver:
                       for grant in self.model.grants]
 
     def show_record(self, asked: int, before: tuple[int, int]) -> None:
-        """What it tells of one partition, two cycles after that was asked for, and its limit, a cycle
-        later.
+        """What it tells of one partition, two cycles after that was asked for, and its limit, a
+        cycle later.
 
         `before`: who was asked for then, and whether for a RELEASE.
         """
@@ -1733,7 +1733,8 @@ FAULTS: list[tuple[str, Callable[[Driver], Awaitable[None]], str, str, str]] = [
      "lock.place_cursor.eq(0)", DECISION + "|proposed"),
     ("refused-rewind-clears", rewinds, "(order.kind == OrderKind.REWIND) & allowed",
      "(order.kind == OrderKind.REWIND)", "assert|the order's status"),
-    ("decided-although-not-open", checks(Op.SEND), "& ~src_outside & ~closed & ~Cat(before.values()).any())",
+    ("decided-although-not-open", checks(Op.SEND),
+     "& ~src_outside & ~closed & ~Cat(before.values()).any())",
      "& ~src_outside)", DECISION),
     ("decided-although-closed", checks(Op.SEND), "& ~closed & ~Cat(", "& ~Cat(", DECISION),
     ("decided-although-fenced", checks(Op.SEND), "& ~closed & ~Cat(before.values()).any())",

@@ -508,8 +508,9 @@ class Run:
     is read again. What it shows of an entry that was not cleared since the
     reset is not looked at, and nothing but a clear is done to such an entry. A release is offered
     when its entry and its count were there for two cycles, or its entry for one if it does not
-    advance, and is taken at once, or behind the clears that come between. If a message is placed in an entry in the cycle in which its last one is released, or
-    the one before, `freed` may be told or not.
+    advance, and is taken at once, or behind the clears that come between. If a message is placed in
+    an entry in the cycle in which its last one is released, or the one before, `freed` may be told
+    or not.
     """
 
     def __init__(self, unit: Any, ctx: Any, dice: random.Random) -> None:
