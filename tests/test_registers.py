@@ -919,16 +919,16 @@ def some_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, which: str,
 
 @pytest.mark.parametrize("which", EARLY)
 def test_early_registers(which: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """None, an odd and an even number of words; and all: what is stored or constant is as ever."""
+    """None, less than a few and more, an odd and an even number; and all: what is stored or constant is as ever."""
     source = tmp_path / "registers.rdl"
     source.write_text(EARLY[which](registers.SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
     compiled = compile_map(AdapterConfig(), source)
     every = [register for page in (compiled.partition, compiled.manager) for register in page]
     early = [register.name for register in every if register.early]
     assert early == {
-        "none": [], "first": ["completed"], "two": ["completed", "rejected"],
-        "seven": ["completed", "rejected", "event_info", "event_id", "event_offset",
-                  "event_count", "receive_cursor", "receive2_cursor"],
+        "none": [], "first": ["status"], "two": ["status", "completed"],
+        "seven": ["status", "completed", "rejected", "event_info", "event_id", "event_offset",
+                  "event_count"],
         "all": [register.name for register in every]}[which]
     some_early(monkeypatch, tmp_path, which)
 
