@@ -551,6 +551,8 @@ async def free(scene: Scene, strike: Strike, shape: Shape, answer: Status | None
     again = strike.force == "none" or answer in (Status.BAD_COUNT, Status.BUSY)
     write = None
     if strike.kind is GrantKind.CPU and (strike.force == "lease" or strike.entry == SOURCE):
+        if strike.force == "lease":     # which the MVXL may have held off until now
+            await port.until(port.cycle + LEASE_PASSES)
         state = await port.read(SENDER, "grant_state")
         assert (state["held"], state["live"]) == (1, 0), f"a grant that expired is {state}"
         assert (await port.read(RECEIVER, "status"))["waiting"], "the lock was freed"

@@ -361,6 +361,7 @@ async def release_while_busy_is_ignored(dut: Any) -> None:
     await bench.write(0, "release_token", token=holder.token)
     await bench.write(0, "release", count=30)
     await bench.write(0, "release", count=31)
+    await bench.idle_cycles(10)     # the first one is decided
     status = await bench.read(0, "release_status")
     assert status["busy"] and not status["done"]
     assert not (await holder.state()).live and (await holder.state()).held
@@ -504,7 +505,7 @@ async def own_locked_never_waits(dut: Any) -> None:
         await bench.check()
         await holder.release(0)
     # Also when its lease has passed.
-    await bench.manager.set_lease(50)
+    await bench.manager.set_lease(100)
     holder = await hold(bench, 0, SPARE, 64, kind=CPU)
     await bench.idle_cycles(200)
     assert not (await holder.state()).live

@@ -42,8 +42,8 @@ EXPECTED = {
 
 #: The same of `large`, whose table is block RAM. Its beats are twice as wide.
 EXPECTED_LARGE = {
-    "64B-L10": (4038, 7),
-    "64B-4-to-4-L10": (4038, 7),
+    "64B-L10": (4039, 7),
+    "64B-4-to-4-L10": (4039, 7),
     "4KiB-L10": (256035, 7),
     "64KiB-single-L100": (4311, 7),
     "zero-length": (14, 0),

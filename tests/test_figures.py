@@ -79,7 +79,7 @@ STEPS = [
             "| (head.kind == Kind.RELEASE)),", "),", says="SimTimeoutError"),
     # What was moved is not published.
     without("fig12_1205_processor_lock_is_freed", "completion.py",
-            "| ((head.kind == Kind.RELEASE) & (head.count != 0))", ""),
+            "| ((head.kind == Kind.RELEASE) & some_bytes.any())", ""),
     # RELEASE_STATUS is not told, and the receiver is not notified.
     without("fig12_1206_engine_driver_returns", "control.py",
             "with m.Elif(through & release_busy[p]", "with m.Elif(0 & release_busy[p]",
