@@ -826,6 +826,11 @@ FAULTS = [
      "Mux(self.clear, self.id, release.dst_id)", "query|lookup|freed"),
     ("filled-a-cycle-late", "small", "            self.filled.eq(Mux(is_placed,",
      "        ]\n        m.d.sync += [\n            self.filled.eq(Mux(is_placed,", "lookup"),
+    ("position-a-cycle-late", "block",
+     "            self.position.eq(Mux(held_by_moved, placed_cursor.position, retired_position))",
+     "        ]\n        m.d.sync += self.position.eq(\n            Mux("
+     "held_by_moved, placed_cursor.position, retired_position))\n        m.d.comb += [\n"
+     "            Signal().eq(0)", "lookup"),
     ("capture-always", "small", "with m.If(self.capture):", "with m.If(1):", "lookup"),
     ("shown-at-once", "small", "reads=reads, registered=registered)", "reads=reads)",
      "query|lookup|freed at the last release"),
