@@ -550,14 +550,19 @@ def test_limits_are_kept_and_used(name: str) -> None:
     assert slow.r_stalls == 0
 
 
-def test_reads_in_flight_reach_their_limit() -> None:
+def reads_limit_check(module: Any) -> None:
+    """Reads of a slow memory, with room for more of them than may be in flight."""
     config = AdapterConfig(
         partitions=2, entries=4, data_bits=32, burst_beats=2, reads_in_flight=4,
         writes_in_flight=2, messages_in_flight=8, command_queue_depth=2, data_queue_beats=64)
     moves = [Move(0, 0x1000 + 32 * i, 0x40000 + 32 * i, 32) for i in range(6)]
-    trace = run(engine, config, moves, latency=30)
+    trace = run(module, config, moves, latency=30)
     check_good(config, moves, trace)
-    assert trace.most_reads == config.reads_in_flight
+    assert trace.most_reads == config.reads_in_flight, "the reads stay below their limit"
+
+
+def test_reads_in_flight_reach_their_limit() -> None:
+    reads_limit_check(engine)
 
 
 def before_error(config: AdapterConfig, move: Move,
@@ -1143,7 +1148,7 @@ def outage_check(module: Any) -> None:
     check_upsets(module, SMALL, outages, (0, 1, SMALL.manager))
 
 
-def limits_check(module: Any) -> None:
+def writes_limit_check(module: Any) -> None:
     moves = [Move(0, 0x1000 + 16 * i, 0x40000 + 16 * i, 16) for i in range(20)]
     check_good(SMALL, moves, run(module, SMALL, moves, hold_writes=150))
 
@@ -1180,12 +1185,15 @@ FAULTS = [
     ("wlast-early", lanes_check,
      "beat.last.eq(last_beat)", "beat.last.eq(beat_index == burst.len - 1)",
      "WLAST"),
-    ("writes-beyond-limit", limits_check,
+    ("writes-beyond-limit", writes_limit_check,
      "at_limit.eq(in_flight == config.writes_in_flight - 1)",
      "at_limit.eq(in_flight == config.writes_in_flight)", "too many writes in flight"),
-    ("reads-beyond-limit", limits_check,
+    ("reads-beyond-limit", reads_limit_check,
      "at_limit.eq(bursts == config.reads_in_flight - 1)",
      "at_limit.eq(bursts == config.reads_in_flight)", "too many reads in flight"),
+    ("reads-below-limit", reads_limit_check,
+     "at_limit.eq(bursts == config.reads_in_flight - 1)",
+     "at_limit.eq(bursts == config.reads_in_flight - 2)", "the reads stay below their limit"),
     ("fault-address-of-burst", read_error_check,
      "track.address + (offset << config.size_log2)", "track.address",
      "the fault's address"),

@@ -66,13 +66,13 @@ def announced_cycles(count: int | None) -> int:
 class Driver:
     """Drives a lock unit in a testbench. Pulses last for the one cycle that is asked for.
 
-    `filled`: as it was in the cycle of the last capture.
+    `position`, `filled`: as they were in the cycle of the last capture.
     """
 
     def __init__(self, unit: Any, ctx: Any) -> None:
         self.unit = unit
         self.ctx = ctx
-        self.filled = 0
+        self.position = self.filled = 0
 
     async def cycle(self, **inputs: int) -> tuple[int, int | None]:
         """One cycle with these pulses. (releases.ready, ID that was freed or None) in it."""
@@ -81,10 +81,11 @@ class Driver:
             ctx.set(getattr(unit, name), inputs.pop(name, 0))
         for name, value in inputs.items():
             ctx.set(getattr(unit, name), value)
-        _, _, ready, freed, freed_id, captured, filled = await ctx.tick().sample(
-            unit.releases.ready, unit.freed, unit.freed_id, unit.capture, unit.filled)
+        _, _, ready, freed, freed_id, captured, position, filled = await ctx.tick().sample(
+            unit.releases.ready, unit.freed, unit.freed_id, unit.capture, unit.position,
+            unit.filled)
         if captured:
-            self.filled = filled
+            self.position, self.filled = position, filled
         return ready, freed_id if freed else None
 
     async def start(self) -> None:
@@ -100,7 +101,7 @@ class Driver:
 
     def shown(self) -> Lookup:
         unit, get = self.unit, self.ctx.get
-        room = get(unit.cursor), get(unit.position), self.filled
+        room = get(unit.cursor), self.position, self.filled
         if not get(unit.held):
             return Lookup(False, *room)
         return Lookup(True, *room, get(unit.holder), bool(get(unit.by_grant)), get(unit.turn))
@@ -610,11 +611,11 @@ class Run:
                                else offered[1]), "position": dice.getrandbits(32)}))
             if None not in shown:
                 assert driver.shown() in shown, "lookup"
-            _, _, taken, freed, freed_id, cursor, head, filled = await ctx.tick().sample(
+            _, _, taken, freed, freed_id, cursor, head, position, filled = await ctx.tick().sample(
                 unit.releases.ready, unit.freed, unit.freed_id, unit.query_cursor,
-                unit.query_head, unit.filled)
+                unit.query_head, unit.position, unit.filled)
             if age == 1:
-                driver.filled = filled
+                driver.position, driver.filled = position, filled
 
             if None not in expected:
                 assert (cursor, head) in expected, "query"
@@ -825,6 +826,11 @@ FAULTS = [
      "Mux(self.clear, self.id, release.dst_id)", "query|lookup|freed"),
     ("filled-a-cycle-late", "small", "            self.filled.eq(Mux(is_placed,",
      "        ]\n        m.d.sync += [\n            self.filled.eq(Mux(is_placed,", "lookup"),
+    ("position-a-cycle-late", "block",
+     "            self.position.eq(Mux(held_by_moved, placed_cursor.position, retired_position))",
+     "        ]\n        m.d.sync += self.position.eq(\n            Mux("
+     "held_by_moved, placed_cursor.position, retired_position))\n        m.d.comb += [\n"
+     "            Signal().eq(0)", "lookup"),
     ("capture-always", "small", "with m.If(self.capture):", "with m.If(1):", "lookup"),
     ("shown-at-once", "small", "reads=reads, registered=registered)", "reads=reads)",
      "query|lookup|freed at the last release"),

@@ -260,6 +260,10 @@ def bounds(module: Any) -> None:
     check_bounds(module, 3, 4)
 
 
+def bounds_of_one(module: Any) -> None:
+    check_bounds(module, 1, 4)
+
+
 def moving(module: Any) -> None:
     check_moving(module, (4,))
 
@@ -273,6 +277,12 @@ FAULTS: list[tuple[str, str, str, Callable[[Any], None], str]] = [
      "down before T"),
     ("epoch-one-long", "cycle == epoch_cycles", "cycle == epoch_cycles + 1", bounds,
      "not in time"),
+    ("epoch-of-one-overlooked", "epoch_cycles) == 1", "epoch_cycles) == 0", bounds_of_one,
+     "not down within"),
+    ("first-epoch-is-as-before", "Mux(self.timeout.en, self.timeout.cycles, epoch_cycles)",
+     "epoch_cycles", bounds_of_one, "not down within"),
+    ("later-epochs-are-of-one", "Mux(self.timeout.en, self.timeout.cycles, epoch_cycles)",
+     "Mux(self.timeout.en, self.timeout.cycles, 1)", bounds, "down before T"),
     ("epoch-in-low-bits", "cycle == epoch_cycles", "cycle[:3] == epoch_cycles[:3]",
      lambda module: check_random(module, 10, seed=1), "down although"),
     ("stands-at-the-end-only", "& ~self.moved & still_before", "& ~self.moved", bounds,
@@ -325,6 +335,11 @@ def test_proof(name: str) -> None:
 PROOF_FAULTS = [
     ("epoch-one-short", "cycle == epoch_cycles", "cycle + 1 == epoch_cycles", "not before T"),
     ("epoch-one-long", "cycle == epoch_cycles", "cycle == epoch_cycles + 1", "in time"),
+    ("epoch-of-one-overlooked", "epoch_cycles) == 1", "epoch_cycles) == 0", "in time"),
+    ("first-epoch-is-as-before", "Mux(self.timeout.en, self.timeout.cycles, epoch_cycles)",
+     "epoch_cycles", "not before T"),
+    ("later-epochs-are-of-one", "Mux(self.timeout.en, self.timeout.cycles, epoch_cycles)",
+     "Mux(self.timeout.en, self.timeout.cycles, 1)", "not before T"),
     ("end-overlooked", "self.due & ~self.moved & still_before", "still_before", "not before T"),
     ("old-epoch-bites", "ends & ~self.timeout.en & still", "ends & still", "not before T"),
     ("not-sticky", "with m.If(self.up):", "with m.If(self.up | ends):", "sticky"),
@@ -339,6 +354,6 @@ PROOF_FAULTS = [
 @pytest.mark.parametrize(("name", "old", "new", "expected"), PROOF_FAULTS,
                          ids=[fault[0] for fault in PROOF_FAULTS])
 def test_proof_finds_planted_fault(name: str, old: str, new: str, expected: str) -> None:
-    result = prove(Job(name=f"watchdog-fault-{name}", mode="bmc", depth=6, engine=EVERY_FAILURE,
+    result = prove(Job(name=f"watchdog-fault-{name}", mode="bmc", depth=8, engine=EVERY_FAILURE,
                        spec=lambda: WatchdogSpec(narrow(old, new))))
     assert expected in broken(result), result.explain()
