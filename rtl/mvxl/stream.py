@@ -60,8 +60,8 @@ class Queue(wiring.Component):
 
     If it is `leisurely`, one goes out in two cycles, and no path goes from `o.ready` to the memory.
 
-    An entry shows at the output 2 cycles after it went in (3 with `block`; 1 with `bypass`, if
-    the queue was empty).
+    An entry shows at the output 2 cycles after it went in: 3 with `block`, and 4 if it has a bypass
+    and is leisurely besides; 1 with `bypass`, if the queue was empty.
 
     Parameters
     ----------
