@@ -920,7 +920,8 @@ def some_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, which: str,
 
 @pytest.mark.parametrize("which", EARLY)
 def test_early_registers(which: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """None, less than a few and more, an odd and an even number; and all: what is stored or constant is as ever."""
+    """None, less than a few and more, an odd and an even number; and all: what is stored or
+    constant is as ever."""
     source = tmp_path / "registers.rdl"
     source.write_text(EARLY[which](registers.SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
     compiled = compile_map(AdapterConfig(), source)
