@@ -49,6 +49,12 @@ from .toolchain import BUILD, ROOT, ToolError, launcher, setup
 
 __all__ = ["Area", "Fit", "Harness", "Measurement", "Step", "fit", "measure"]
 
+#: nextpnr's routers, the better clock first; either may not come to an end where wires are scarce.
+_ROUTERS = ("router1", "router2")
+
+#: Seconds that each has for a component of any size.
+_ROUTING_LIMIT_S = 1800
+
 #: Outputs that are joined by one level of the harness: as many as a lookup table has inputs.
 _FOLD = 4
 
@@ -152,10 +158,14 @@ def _synthesize(component: wiring.Component, folder: Path) -> None:
     output_registers.rewrite(folder / "netlist.json")
 
 
-def _place(folder: Path, seed: int, target_mhz: float, router: str = "router1") -> dict[str, Any]:
-    """Place and route with one seed; returns nextpnr's report."""
+def _place(folder: Path, seed: int, target_mhz: float, router: str = "router1",
+           limit_s: float | None = None) -> dict[str, Any]:
+    """Place and route with one seed; returns nextpnr's report.
+
+    Raises `subprocess.TimeoutExpired` after `limit_s` seconds.
+    """
     return _nextpnr(folder, f"place_{seed}", "--seed", str(seed), "--freq", str(target_mhz),
-                    "--router", router)
+                    "--router", router, limit_s=limit_s)
 
 
 def _pack(folder: Path) -> dict[str, Any]:
@@ -163,14 +173,15 @@ def _pack(folder: Path) -> dict[str, Any]:
     return _nextpnr(folder, "pack", "--pack-only")
 
 
-def _nextpnr(folder: Path, name: str, *arguments: str) -> dict[str, Any]:
+def _nextpnr(folder: Path, name: str, *arguments: str,
+             limit_s: float | None = None) -> dict[str, Any]:
     report, log = folder / f"{name}.json", folder / f"{name}.log"
     report.unlink(missing_ok=True)
     result = subprocess.run(
         [launcher("nextpnr-ecp5"), "--85k", "--speed", "6", "--package", "CABGA381",
          "--json", "netlist.json", "--report", report.name, *arguments,
          "--lpf-allow-unconstrained", "--timing-allow-fail", "--quiet", "--log", log.name],
-        cwd=folder, capture_output=True, text=True, check=False)
+        cwd=folder, capture_output=True, text=True, check=False, timeout=limit_s)
     if result.returncode or not report.is_file():
         raise ToolError(f"place and route failed: {result.stderr.strip()[-2000:]}\nlog: {log}")
     return json.loads(report.read_text(encoding="utf-8"))
@@ -284,10 +295,11 @@ def measure(top: str, config: str, *, seeds: Sequence[int] = (1, 2, 3), target_m
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Result of `fit`. `fmax_mhz` is None if the device has too few cells."""
+    """Result of `fit`. `fmax_mhz` is None if there is none, and `reason` says why."""
 
     area: Area
     fmax_mhz: float | None
+    reason: str = ""
 
 
 def fit(component: wiring.Component, folder: Path, *, seed: int = 1,
@@ -313,12 +325,17 @@ def fit(component: wiring.Component, folder: Path, *, seed: int = 1,
     folder.mkdir(parents=True, exist_ok=True)
     _synthesize(component, folder)
     packed = _pack(folder)
-    fmax = None
-    if all(kind["used"] <= kind["available"] for kind in packed["utilization"].values()):
-        # The usual router needs minutes or does not end where wires are scarce.
-        placed = _place(folder, seed, target_mhz, "router2")
-        fmax = max(clock["achieved"] for clock in placed["fmax"].values())
-    return Fit(area=_area(folder, packed), fmax_mhz=fmax)
+    area = _area(folder, packed)
+    if any(kind["used"] > kind["available"] for kind in packed["utilization"].values()):
+        return Fit(area=area, fmax_mhz=None, reason="does not fit")
+    for router in _ROUTERS:
+        try:
+            placed = _place(folder, seed, target_mhz, router, _ROUTING_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return Fit(area=area,
+                   fmax_mhz=max(clock["achieved"] for clock in placed["fmax"].values()))
+    return Fit(area=area, fmax_mhz=None, reason="not routed")
 
 
 def _print(console: Console, result: Measurement) -> None:

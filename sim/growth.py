@@ -204,7 +204,7 @@ def measure_fit(config: AdapterConfig) -> fmax.Fit:
     known = _kept(_FOLDER / f"fit-{digest}.json", lambda: asdict(
         fmax.fit(Adapter(config), _FOLDER / f"fit-{digest}", seed=SEED)))
     return fmax.Fit(area=fmax.Area(**known["area"]),  # type: ignore[arg-type]
-                    fmax_mhz=known["fmax_mhz"])  # type: ignore[arg-type]
+                    fmax_mhz=known["fmax_mhz"], reason=known["reason"])  # type: ignore[arg-type]
 
 
 _MEASURES = {"cycles": measure_cycles, "fit": measure_fit}
@@ -312,8 +312,7 @@ def _cells(one: Grown) -> list[str]:
     if one.fit is not None:
         area = one.fit.area
         cells[3:] = [f"{area.trellis_comb:,}", f"{area.trellis_ff:,}", f"{area.dp16kd:,}",
-                     "does not fit" if one.fit.fmax_mhz is None
-                     else f"{one.fit.fmax_mhz:.0f} MHz"]
+                     one.fit.reason or f"{one.fit.fmax_mhz:.0f} MHz"]
     return cells
 
 
@@ -349,8 +348,8 @@ at a time, **bold** where it is `default` itself.
   share of a beat's bytes: 100 % is one full beat in every cycle.
 - *COMMAND to ARVALID*: cycles from the register write to the first read burst.
 - *COMB*, *FF*, *block RAM*: TRELLIS_COMB, TRELLIS_FF and DP16KD of an ECP5, the adapter alone.
-- *Fmax*: on an ECP5-85F, speed grade 6, one seed, nextpnr's router2. "Does not fit": the device
-  has 208 block RAMs and 83,640 each of COMB and FF.
+- *Fmax*: on an ECP5-85F, speed grade 6, one seed. "Does not fit": the device has 208 block
+  RAMs and 83,640 each of COMB and FF. "Not routed": neither of nextpnr's routers came to an end.
 
 ![Growth](figures/growth.svg)
 

@@ -190,7 +190,7 @@ def test_page_tells_the_cycles() -> None:
 
 
 def test_what_does_not_fit_has_an_area_and_no_clock() -> None:
-    text = page(grown(fit=replace(FIT, fmax_mhz=None)))
+    text = page(grown(fit=replace(FIT, fmax_mhz=None, reason="does not fit")))
     assert "| 5,432 | 3,210 | 9 | does not fit |" in text
 
 
