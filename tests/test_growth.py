@@ -217,7 +217,32 @@ def test_what_is_too_large_is_not_placed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(fmax, "_pack", full)
     monkeypatch.setattr(fmax, "_place", placed)
     found = fmax.fit(BoundsChecker(AdapterConfig.named("tiny")), tmp_path)
-    assert found.fmax_mhz is None and found.area.dp16kd == 209
+    assert found.fmax_mhz is None and found.reason == "does not fit"
+    assert found.area.dp16kd == 209
+
+
+def test_the_other_router_has_its_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = fmax._place
+    tried = []
+
+    def slow(folder: Path, seed: int, target_mhz: float, router: str,
+             limit_s: float) -> dict[str, Any]:
+        tried.append(router)
+        # The first one has no time at all.
+        return place(folder, seed, target_mhz, router, .01 if len(tried) == 1 else limit_s)
+
+    monkeypatch.setattr(fmax, "_place", slow)
+    found = fmax.fit(BoundsChecker(AdapterConfig.named("tiny")), tmp_path)
+    assert tried == ["router1", "router2"]
+    assert found.fmax_mhz is not None and found.fmax_mhz > 50
+
+
+def test_what_no_router_ends_has_an_area_and_a_reason(monkeypatch: pytest.MonkeyPatch,
+                                                      tmp_path: Path) -> None:
+    monkeypatch.setattr(fmax, "_ROUTING_LIMIT_S", .01)
+    found = fmax.fit(BoundsChecker(AdapterConfig.named("tiny")), tmp_path)
+    assert found.fmax_mhz is None and found.reason == "not routed" and found.area.trellis_ff > 10
+    assert "| 9 | not routed |" in page(grown(fit=replace(FIT, fmax_mhz=None, reason="not routed")))
 
 
 # What is kept.
