@@ -304,7 +304,7 @@ class Fit:
 
 def fit(component: wiring.Component, folder: Path, *, seed: int = 1,
         target_mhz: float = 150) -> Fit:
-    """Area of a component of any size, and its Fmax with one seed if it fits on the device.
+    """Area of a component of any size, and its Fmax with one seed if it fits and can be routed.
 
     Parameters
     ----------
